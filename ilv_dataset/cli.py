@@ -1,0 +1,171 @@
+"""The command line: `ilv`, one verb a command. Each parses, calls the library, and prints."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import click
+
+from ilv_dataset import __version__
+from ilv_dataset.errors import IlvError
+from ilv_dataset.fields import KINDS, PICTURED_KINDS
+
+# Every import below a command is made there: `ilv --help` answers in a tenth of a second.
+
+
+class Group(click.Group):
+    """Shows our own errors as one line; lets every other exception trace."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Runs a command."""
+        logging.basicConfig(level=logging.ERROR)
+        try:
+            return super().invoke(ctx)
+        except IlvError as error:
+            raise click.ClickException(" ".join(str(error).split())) from error
+
+
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="ilv")
+def main() -> None:
+    """Turns robot datasets with text instructions into interleaved image-text instructions."""
+
+
+def _choices(allowed: Sequence[str]) -> Callable[..., tuple[str, ...]]:
+    """A callback for comma-separated lists of known names."""
+
+    def split(_: click.Context, parameter: click.Parameter, value: str) -> tuple[str, ...]:
+        names = tuple(dict.fromkeys(name.strip() for name in value.split(",") if name.strip()))
+        for name in names:
+            if name not in allowed:
+                raise click.BadParameter(f"{name!r} is not one of {', '.join(allowed)}")
+        return names
+
+    return split
+
+
+_RUN_OPTIONS = (
+    click.argument("dataset"),
+    click.argument("beam_args", nargs=-1, type=click.UNPROCESSED),
+    click.option("--data-dir", metavar="DIR", help="Folder of TFDS datasets, local or gs://."),
+    click.option("--out", metavar="DIR", default="out", show_default=True, help="Output folder."),
+    click.option("--split", "splits", multiple=True, help="Only this split; may be repeated."),
+    click.option("--max-episodes", type=click.IntRange(min=1), help="A cap on source episodes."),
+    click.option("--extractor", default="grammar", show_default=True, help="Finds the nouns."),
+    click.option(
+        "--detector",
+        help="source, yolo:WEIGHTS or yolo-world:WEIGHTS.  [default: source where the dataset "
+        "carries boxes, else yolo-world:yolov8x-worldv2.pt]",
+    ),
+    click.option(
+        "--segmenter",
+        default="auto",
+        show_default=True,
+        help="detector (its own masks), grabcut or sam[:CHECKPOINT]; auto is the detector's own "
+        "masks where it has them, else sam.",
+    ),
+    click.option("--verifier", default="none", show_default=True, help="Checks the crops."),
+    click.option(
+        "--formats",
+        default="parquet",
+        show_default=True,
+        callback=_choices(("parquet", "rlds")),
+        help="parquet,rlds",
+    ),
+    click.option(
+        "--include",
+        default="",
+        callback=_choices(("text_only",)),
+        help="text_only: write spans without a crop to steps and rlds as well.",
+    ),
+    click.option(
+        "--picture-kinds",
+        default=",".join(PICTURED_KINDS),
+        show_default=True,
+        callback=_choices(KINDS),
+        help="Kinds of objects that become pictures.",
+    ),
+    click.option(
+        "--max-failed",
+        type=click.FloatRange(0, 1),
+        default=0.0,
+        show_default=True,
+        help="Share of failed spans above which the command exits with 1, after all is written.",
+    ),
+    click.option(
+        "--image-key", "image_keys", multiple=True, help="Camera of an unregistered dataset."
+    ),
+    click.option("--instruction-key", help="Instruction of an unregistered dataset."),
+    click.option("--overwrite", is_flag=True, help="Delete what another run left, start afresh."),
+    click.option("--dry-run", is_flag=True, help="Print the plan and stop."),
+)
+
+
+def _run_options(command: Callable[..., None]) -> Callable[..., None]:
+    for option in reversed(_RUN_OPTIONS):
+        command = option(command)
+    return command
+
+
+@main.command()
+@_run_options
+def convert(**options: Any) -> None:
+    """Converts DATASET, or each dataset of a mixture; the same command again resumes.
+
+    \b
+    Example:
+        ilv convert demo
+        ilv convert bridge --data-dir ~/data --formats parquet,rlds
+        ilv convert bridge --data-dir gs://BUCKET --out gs://BUCKET/out -- --runner=DataflowRunner
+    """
+    _run(("parse", "ground", "write"), **options)
+
+
+@main.command()
+@_run_options
+def parse(**options: Any) -> None:
+    """Scans DATASET and writes its instructions table: the first step of convert.
+
+    \b
+    Example:
+        ilv parse bridge --data-dir ~/data
+    """
+    _run(("parse",), **options)
+
+
+@main.command()
+@_run_options
+def ground(**options: Any) -> None:
+    """Finds and cuts out the objects of DATASET: the second step of convert.
+
+    \b
+    Example:
+        ilv ground bridge --data-dir ~/data
+    """
+    _run(("ground",), **options)
+
+
+@main.command()
+@_run_options
+def write(**options: Any) -> None:
+    """Writes steps and RLDS shards of DATASET: the last step of convert.
+
+    \b
+    Example:
+        ilv write bridge --data-dir ~/data --formats rlds
+    """
+    _run(("write",), **options)
+
+
+def _run(steps: Sequence[str], *, beam_args: tuple[str, ...], dry_run: bool, **values: Any) -> None:
+    from ilv_dataset.running import describe_plans, plan_datasets, run_plan
+
+    plans = plan_datasets(values, beam_args)
+    click.echo("\n".join(describe_plans(plans)), err=True)
+    if dry_run:
+        return
+    faults = [fault for plan in plans if (fault := run_plan(plan, steps))]
+    if faults:
+        raise IlvError("; ".join(faults))

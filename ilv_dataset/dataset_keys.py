@@ -1,0 +1,186 @@
+"""Fits specs to a features.json: checks the keys of a registered dataset, finds any other's."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+
+from ilv_dataset.dataset_specs import Camera, DatasetSpec, VectorPart
+from ilv_dataset.errors import ConfigError
+from ilv_dataset.formats.features import Feature
+
+# Names that TFDS datasets give to instructions, and words that others contain.
+_INSTRUCTION_NAMES = ("language_instruction", "natural_language_instruction", "instruction")
+_INSTRUCTION_WORDS = re.compile(r"instruction|language|command|task|goal|caption|prompt")
+# Views in which objects are rarely whole, and pictures that are none.
+_WRIST_WORDS = re.compile(r"wrist|gripper|(^|[_/])hand([_/]|$)")
+_DEPTH_WORDS = re.compile(r"depth|segmentation|mask|tactile")
+
+
+def check_spec(spec: DatasetSpec, features: Sequence[Feature]) -> None:
+    """Checks that features.json has every key that the spec promises, in the form it needs.
+
+    Raises: ConfigError naming what is missing or of another form, and what is there.
+    """
+    steps = _by_key(features)
+    faults = [*_camera_faults(spec, steps), *_instruction_faults(spec, steps)]
+    faults += [*_source_object_faults(spec, steps)]
+    for part in (*spec.action, *spec.state):
+        faults += _part_faults(part, steps)
+    if faults:
+        there = ", ".join(steps) or "nothing"
+        raise ConfigError(
+            f"features.json does not fit {spec.key} ({spec.tfds_name} {spec.version}): "
+            f"{'; '.join(dict.fromkeys(faults))}; the steps hold {there}"
+        )
+
+
+def detect_spec(
+    tfds_name: str,
+    version: str,
+    features: Sequence[Feature],
+    *,
+    image_keys: Sequence[str] = (),
+    instruction_key: str | None = None,
+) -> DatasetSpec:
+    """Makes the spec of a dataset that is not registered from its features.
+
+    Args:
+        tfds_name: name in dataset_info.json, becomes the key as well.
+        version: version in dataset_info.json.
+        features: the decoded features.json.
+        image_keys: the option --image-key; empty takes every colour image, main views first.
+        instruction_key: the option --instruction-key; None takes the obvious one.
+
+    Raises:
+        ConfigError: no or several candidates; the message names the option that settles it.
+    """
+    steps = _by_key(features)
+    instruction = _find_instruction(tfds_name, steps, instruction_key)
+    return DatasetSpec(
+        key=tfds_name,
+        tfds_name=tfds_name,
+        version=version,
+        cameras=tuple(_find_cameras(tfds_name, steps, image_keys)),
+        instruction_key=instruction.key,
+        instruction_decoder="codes" if _is_codes(instruction) else "text",
+    )
+
+
+def _by_key(features: Sequence[Feature]) -> dict[str, Feature]:
+    return {feature.key: feature for feature in features if feature.in_steps}
+
+
+def _is_text(feature: Feature) -> bool:
+    is_string = feature.kind == "text" or (feature.kind == "tensor" and feature.dtype == "string")
+    return is_string and feature.shape in ((), (1,)) and feature.sequence_rank == 0
+
+
+def _is_codes(feature: Feature) -> bool:
+    is_integer = feature.kind == "tensor" and feature.dtype.lstrip("u").startswith("int")
+    return is_integer and len(feature.shape) == 1 and feature.sequence_rank == 0
+
+
+def _is_colour_image(feature: Feature) -> bool:
+    is_image = feature.kind == "image" and feature.sequence_rank == 0
+    return is_image and feature.dtype == "uint8" and feature.shape[-1] in (3, None)
+
+
+def _camera_faults(spec: DatasetSpec, steps: Mapping[str, Feature]) -> Iterator[str]:
+    for camera in spec.cameras:
+        if camera.key not in steps:
+            yield f"no {camera.key}"
+        elif not _is_colour_image(steps[camera.key]):
+            yield f"{camera.key} is no image of 3 channels"
+
+
+def _instruction_faults(spec: DatasetSpec, steps: Mapping[str, Feature]) -> Iterator[str]:
+    feature = steps.get(spec.instruction_key)
+    if feature is None:
+        yield f"no {spec.instruction_key}"
+    elif spec.instruction_decoder == "text" and not _is_text(feature):
+        yield f"{spec.instruction_key} is no text"
+    elif spec.instruction_decoder == "codes" and not _is_codes(feature):
+        yield f"{spec.instruction_key} is no list of character codes"
+
+
+def _source_object_faults(spec: DatasetSpec, steps: Mapping[str, Feature]) -> Iterator[str]:
+    if spec.source_objects is None:
+        return
+    names = steps.get(spec.source_objects.names)
+    boxes = steps.get(spec.source_objects.boxes)
+    labels = steps.get(spec.source_objects.labels)
+    if names is None or names.dtype != "string" or names.sequence_rank != 1:
+        yield f"no list of names {spec.source_objects.names}"
+    if boxes is None or boxes.shape != (4,) or boxes.sequence_rank != 1:
+        yield f"no list of boxes {spec.source_objects.boxes}"
+    if labels is None or labels.kind != "image" or labels.shape[-1] != 1:
+        yield f"no label image {spec.source_objects.labels}"
+
+
+def _part_faults(part: VectorPart, steps: Mapping[str, Feature]) -> Iterator[str]:
+    if not part.key:
+        return
+    feature = steps.get(part.key)
+    if feature is None:
+        yield f"no {part.key}"
+    elif feature.kind != "tensor" or feature.num_values is None or feature.num_values < part.stop:
+        yield f"{part.key} has not the {part.stop} numbers that are needed"
+
+
+def _find_instruction(tfds_name: str, steps: Mapping[str, Feature], key: str | None) -> Feature:
+    usable = {name: step for name, step in steps.items() if _is_text(step) or _is_codes(step)}
+    texts = {name: step for name, step in usable.items() if _is_text(step)}
+    if key is not None:
+        return usable[_match_key(tfds_name, key, usable, "text", "--instruction-key")]
+    candidates = [name for name in usable if name.rsplit("/", 1)[-1] in _INSTRUCTION_NAMES]
+    if not candidates:
+        candidates = [name for name in texts if _INSTRUCTION_WORDS.search(name)]
+    if len(candidates) == 1:
+        return usable[candidates[0]]
+    what = "several texts could be the instruction" if candidates else "no obvious instruction"
+    there = ", ".join(candidates or texts) or "none"
+    raise ConfigError(
+        f"{tfds_name}: {what}; say which with --instruction-key KEY; candidates: {there}"
+    )
+
+
+def _find_cameras(
+    tfds_name: str, steps: Mapping[str, Feature], image_keys: Sequence[str]
+) -> Iterator[Camera]:
+    images = {name: step for name, step in steps.items() if _is_colour_image(step)}
+    if image_keys:
+        keys = [_match_key(tfds_name, key, images, "image", "--image-key") for key in image_keys]
+    else:
+        observed = [name for name in images if name.startswith("observation/")]
+        keys = sorted(observed or images, key=lambda name: (_view_rank(name), name))
+    if not keys:
+        others = ", ".join(name for name, step in steps.items() if step.kind == "image") or "none"
+        raise ConfigError(
+            f"{tfds_name}: no image of 3 channels in the steps to search for objects "
+            f"(--image-key KEY names one); images there: {others}"
+        )
+    for number, key in enumerate(keys):
+        height, width, _ = images[key].shape
+        role = "wrist" if _view_rank(key) == 1 else "main" if number == 0 else "secondary"
+        size_hw = (height, width) if height is not None and width is not None else None
+        yield Camera(key, role=role, size_hw=size_hw)
+
+
+def _view_rank(key: str) -> int:
+    """0 for a view of the scene, 1 for one from the hand, 2 for a picture that is no photo."""
+    return 2 if _DEPTH_WORDS.search(key) else 1 if _WRIST_WORDS.search(key) else 0
+
+
+def _match_key(
+    tfds_name: str, key: str, there: Mapping[str, Feature], what: str, option: str
+) -> str:
+    """The full key that a user means: as it is, with `steps/` before it, or its last parts."""
+    name = key.removeprefix("steps/")
+    matches = [name] if name in there else [full for full in there if full.endswith(f"/{name}")]
+    if len(matches) != 1:
+        raise ConfigError(
+            f"{tfds_name}: {option} {key!r} names {'several' if matches else 'no'} {what}s; "
+            f"there is: {', '.join(matches or there) or 'none'}"
+        )
+    return matches[0]

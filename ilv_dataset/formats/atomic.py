@@ -1,0 +1,123 @@
+"""Files that are there whole or not at all, and the lock on an output folder.
+
+A local file is written under OUT/.tmp with a unique name, synced and renamed; behind a scheme
+the final object is written directly, for there it appears only when it is closed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, cast
+
+import google_crc32c
+
+from ilv_dataset.errors import ConfigError
+from ilv_dataset.formats import files
+
+TEMPORARY_FOLDER = ".tmp"
+LOCK_NAME = ".lock"
+
+
+@dataclass(frozen=True, slots=True)
+class FileSummary:
+    """What a marker says of one file; `path` is relative to the output's root."""
+
+    path: str
+    num_bytes: int
+    crc32c: str  # 8 hexadecimal digits, of the whole file
+
+
+class CountingFile:
+    """A writable file that keeps the size and the CRC32C of what went through it."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.num_bytes = 0
+        self.crc32c = 0
+        self.closed = False  # pyarrow asks
+
+    def write(self, chunk: bytes) -> int:
+        """Writes all of `chunk`; returns its length in bytes."""
+        chunk = bytes(chunk) if not isinstance(chunk, bytes) else chunk
+        self._file.write(chunk)
+        self.crc32c = google_crc32c.extend(self.crc32c, chunk)
+        self.num_bytes += len(chunk)
+        return len(chunk)
+
+    def tell(self) -> int:
+        """Bytes written so far."""
+        return self.num_bytes
+
+    def flush(self) -> None:
+        """Hands what is buffered to the operating system."""
+        self._file.flush()
+
+    def close(self) -> None:
+        """Does nothing: `replacing_file` closes the file and decides whether it counts."""
+
+
+@contextlib.contextmanager
+def replacing_file(path: str, *, out: str) -> Iterator[CountingFile]:
+    """Opens `path` for writing; it appears whole when the block ends, or not at all.
+
+    Args:
+        out: the output folder whose .tmp holds the file until then.
+
+    Raises: StorageError, naming `path`, e.g. on a full disk.
+    """
+    with files.naming_path(path):
+        if files.is_remote(path):
+            from apache_beam.io.filesystems import FileSystems
+
+            with FileSystems.create(path, compression_type="uncompressed") as remote:
+                yield CountingFile(cast(BinaryIO, remote))
+            return
+        target = Path(path)
+        temporary = Path(out, TEMPORARY_FOLDER, f"{target.name}.{uuid.uuid4().hex}")
+        temporary.parent.mkdir(parents=True, exist_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with temporary.open("wb") as file:
+                yield CountingFile(file)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def write_json(path: str, content: Mapping[str, object], *, out: str) -> None:
+    """Writes a small JSON file whole; keys stay in their order."""
+    with replacing_file(path, out=out) as file:
+        file.write((json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
+
+
+@contextlib.contextmanager
+def locked_output(out: str) -> Iterator[None]:
+    """Holds OUT for one run and clears what a killed run left in OUT/.tmp.
+
+    The lock is the operating system's: it ends with the process, however that ends. Behind a
+    scheme there is none; two runs into one bucket folder are the user's to keep apart.
+
+    Raises: ConfigError where another run holds it.
+    """
+    if files.is_remote(out):
+        yield
+        return
+    with files.naming_path(out):
+        Path(out).mkdir(parents=True, exist_ok=True)
+        lock = Path(out, LOCK_NAME).open("w")
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ConfigError(f"another run is writing to {out}; wait for it or stop it") from error
+        files.remove_tree(files.join_path(out, TEMPORARY_FOLDER))
+        yield

@@ -1,0 +1,106 @@
+"""Opens local paths with plain Python, and scheme:// paths through Beam's filesystems.
+
+Every failure of the storage becomes a one-line `StorageError` that names the path.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, cast
+
+from ilv_dataset.errors import ConfigError, StorageError
+
+if TYPE_CHECKING:
+    from apache_beam.io.filesystems import FileSystems
+
+
+def is_remote(path: str) -> bool:
+    """Whether `path` has a scheme, such as gs://."""
+    return "://" in path
+
+
+def join_path(folder: str, *names: str) -> str:
+    """Joins with "/", locally and behind a scheme alike."""
+    return "/".join([folder.rstrip("/"), *names])
+
+
+@contextlib.contextmanager
+def naming_path(path: str) -> Iterator[None]:
+    """Turns an OSError about `path` into a StorageError that names it."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(f"{path}: {error.strerror or error}") from error
+
+
+def open_read(path: str) -> BinaryIO:
+    """Opens a file for reading bytes, at its start, seekable.
+
+    Raises: StorageError.
+    """
+    with naming_path(path):
+        if is_remote(path):
+            # Beam would inflate a name that ends in .gz; shards are read as they are.
+            return cast(BinaryIO, _beam(path).open(path, compression_type="uncompressed"))
+        return Path(path).open("rb")
+
+
+def read_bytes(path: str) -> bytes:
+    """The whole content of a small file."""
+    with open_read(path) as file, naming_path(path):
+        return file.read()
+
+
+def exists(path: str) -> bool:
+    """Whether a file or folder of this name is there."""
+    if is_remote(path):
+        return bool(_beam(path).exists(path))
+    return Path(path).exists()
+
+
+def file_size(path: str) -> int | None:
+    """Size in bytes; None where there is no such file."""
+    if is_remote(path):
+        (match,) = _beam(path).match([path])
+        return match.metadata_list[0].size_in_bytes if match.metadata_list else None
+    file = Path(path)
+    return file.stat().st_size if file.is_file() else None
+
+
+def list_names(folder: str) -> list[str]:
+    """Sorted names of the entries right below a folder; empty where there is none."""
+    if is_remote(folder):
+        prefix = folder.rstrip("/") + "/"
+        (match,) = _beam(folder).match([prefix + "**"])
+        return sorted({m.path[len(prefix) :].split("/")[0] for m in match.metadata_list})
+    path = Path(folder)
+    return sorted(entry.name for entry in path.iterdir()) if path.is_dir() else []
+
+
+def remove_tree(path: str) -> None:
+    """Deletes a file, or a folder and all below it; nothing where there is none."""
+    with naming_path(path):
+        if is_remote(path):
+            if exists(path) or list_names(path):
+                _beam(path).delete([path.rstrip("/") + "/"])
+        elif Path(path).is_dir() and not Path(path).is_symlink():
+            shutil.rmtree(path)
+        else:
+            Path(path).unlink(missing_ok=True)
+
+
+def _beam(path: str) -> type[FileSystems]:
+    """Beam's filesystems, once it is known that they can serve this scheme."""
+    from apache_beam.io.filesystems import FileSystems
+
+    try:
+        FileSystems.get_filesystem(path)
+    except ValueError as error:
+        raise ConfigError(
+            f"{path}: nothing installed reads this scheme; "
+            "for gs:// run pip install 'ilv-dataset[gcp]'"
+        ) from error
+    return FileSystems

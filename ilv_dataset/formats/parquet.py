@@ -1,0 +1,159 @@
+"""Parquet files: streamed row group by row group, with pictures that Hugging Face shows.
+
+Knows Arrow types, row groups and the `huggingface` schema metadata; which columns a table has
+is in `tables.py` and `steps.py`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ilv_dataset.errors import StorageError
+from ilv_dataset.formats import files
+from ilv_dataset.formats.atomic import CountingFile, FileSummary, replacing_file
+
+IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])  # Hugging Face's convention
+# A row group is what is held in memory while it is written and what a reader fetches at once;
+# 32 MB is large enough to stream from disks and buckets, and 20 of them fit the 600 MB budget.
+ROW_GROUP_BYTES = 32 << 20
+ROW_GROUP_ROWS = 10_000
+_IMAGE_BYTES_LEAF = "bytes"
+_HF_DTYPES = {"float": "float32", "double": "float64", "halffloat": "float16"}
+
+
+def describe_schema(schema: pa.Schema) -> pa.Schema:
+    """Adds the metadata from which `datasets` and the Hub viewer learn which columns are images.
+
+    Source: datasets, `Features.arrow_schema` and `Image.pa_type`.
+    """
+    features = {field.name: _hf_feature(field.type) for field in schema}
+    return schema.with_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+
+
+class ParquetFile:
+    """Writes one Parquet file to `sink`, in row groups; frames are stored as they are.
+
+    Columns with image bytes are neither compressed nor summarised: JPEG and PNG do not shrink,
+    and their minima mean nothing. All others are compressed with zstd.
+    """
+
+    def __init__(self, sink: CountingFile, schema: pa.Schema) -> None:
+        image_columns = set(_image_leaves(schema))
+        leaves = _leaves(schema)
+        self.schema = schema
+        self._writer = pq.ParquetWriter(
+            sink,
+            schema,
+            compression={leaf: "NONE" if leaf in image_columns else "ZSTD" for leaf in leaves},
+            use_dictionary=[leaf for leaf in leaves if leaf not in image_columns],
+            write_statistics=[leaf for leaf in leaves if leaf not in image_columns],
+            data_page_size=1 << 20,
+        )
+
+    def write(self, table: pa.Table) -> None:
+        """Writes one row group."""
+        self._writer.write_table(table, row_group_size=max(1, table.num_rows))
+
+    def close(self) -> None:
+        """Writes the footer."""
+        self._writer.close()
+
+
+def write_rows(
+    path: str, rows: Iterable[Mapping[str, object]], schema: pa.Schema, *, root: str, out: str
+) -> FileSummary:
+    """Writes rows as one Parquet file, holding one row group in memory at a time.
+
+    Args:
+        root: what the path in the summary is relative to.
+
+    Raises: StorageError.
+    """
+    with replacing_file(path, out=out) as sink:
+        file = ParquetFile(sink, schema)
+        for chunk in _row_groups(rows):
+            file.write(pa.Table.from_pylist(chunk, schema=schema))
+        file.close()
+    return FileSummary(relative_path(path, root), sink.num_bytes, f"{sink.crc32c:08x}")
+
+
+def read_rows(path: str, *, columns: Sequence[str] | None = None) -> Iterator[dict[str, object]]:
+    """Streams the rows of one Parquet file, some hundred in memory at a time.
+
+    Raises: StorageError where the file is missing or is not Parquet.
+    """
+    with files.open_read(path) as file:
+        try:
+            reader = pq.ParquetFile(file)
+            for batch in reader.iter_batches(batch_size=256, columns=columns):
+                yield from batch.to_pylist()
+        except pa.ArrowException as error:
+            raise StorageError(f"{path}: not a readable Parquet file: {error}") from error
+
+
+def relative_path(path: str, root: str) -> str:
+    """`path` as it is seen from `root`, which is a folder above it."""
+    return path.removeprefix(root.rstrip("/") + "/")
+
+
+def _row_groups(rows: Iterable[Mapping[str, object]]) -> Iterator[list[Mapping[str, object]]]:
+    chunk: list[Mapping[str, object]] = []
+    size = 0
+    for row in rows:
+        chunk.append(row)
+        size += _row_bytes(row)
+        if size >= ROW_GROUP_BYTES or len(chunk) >= ROW_GROUP_ROWS:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
+
+
+def _row_bytes(value: object) -> int:
+    """Roughly how much memory a row takes; what is large in it are bytes and texts."""
+    if isinstance(value, bytes | str):
+        return len(value)
+    if isinstance(value, Mapping):
+        return sum(map(_row_bytes, value.values()))
+    if isinstance(value, list | tuple):
+        return sum(map(_row_bytes, value))
+    return 8
+
+
+def _leaves(schema: pa.Schema) -> list[str]:
+    """Paths of the leaf columns, as Parquet names them."""
+    return [leaf for field in schema for leaf, _ in _field_leaves(field.name, field.type)]
+
+
+def _image_leaves(schema: pa.Schema) -> list[str]:
+    found = [leaf for field in schema for leaf in _field_leaves(field.name, field.type)]
+    return [path for path, in_image in found if in_image and path.endswith(_IMAGE_BYTES_LEAF)]
+
+
+def _field_leaves(path: str, kind: pa.DataType) -> Iterator[tuple[str, bool]]:
+    """(path, whether it belongs to an image) of the leaves below a column."""
+    if pa.types.is_struct(kind):
+        for child in kind:
+            for leaf, in_image in _field_leaves(f"{path}.{child.name}", child.type):
+                yield leaf, in_image or kind == IMAGE
+    elif pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind):
+        yield from _field_leaves(f"{path}.list.element", kind.value_type)
+    else:
+        yield path, False
+
+
+def _hf_feature(kind: pa.DataType) -> dict[str, object]:
+    if kind == IMAGE:
+        return {"_type": "Image"}
+    if pa.types.is_struct(kind):
+        return {child.name: _hf_feature(child.type) for child in kind}
+    if pa.types.is_fixed_size_list(kind):
+        feature = _hf_feature(kind.value_type)
+        return {"feature": feature, "length": kind.list_size, "_type": "List"}
+    if pa.types.is_list(kind):
+        return {"feature": _hf_feature(kind.value_type), "_type": "List"}
+    return {"dtype": _HF_DTYPES.get(str(kind), str(kind)), "_type": "Value"}

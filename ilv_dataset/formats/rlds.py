@@ -1,0 +1,219 @@
+"""The RLDS output: the source's records with the interleaved instruction appended.
+
+A record is the source's bytes followed by a serialized Example of the new features: protobuf
+merges the two, so nothing is parsed or copied twice and every source feature stays bit for bit.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ilv_dataset.errors import ConfigError
+from ilv_dataset.formats.example import BytesValues, Example, Values, encode_example
+from ilv_dataset.formats.features import Feature
+from ilv_dataset.formats.tables import EpisodeRow, GroundedObject
+
+GROUP = "interleaved_instruction"
+_FEATURES = "tensorflow_datasets.core.features"
+_FLAGS_AT_ENDS = {"steps/is_first": 0, "steps/is_last": -1}
+
+# name -> (TFDS dtype, shape, what stands for None)
+_OBJECT_FIELDS: Mapping[str, tuple[str, tuple[int, ...], Any]] = {
+    "phrase": ("string", (), ""),
+    "start": ("int32", (), -1),
+    "end": ("int32", (), -1),
+    "query": ("string", (), ""),
+    "kind": ("string", (), ""),
+    "grounded": ("bool", (), False),
+    "camera": ("string", (), ""),
+    "frame_index": ("int32", (), -1),
+    "box_xyxy": ("float32", (4,), (0.0, 0.0, 0.0, 0.0)),
+    "box_score": ("float32", (), 0.0),
+    "mask_rle": ("string", (), ""),
+    "mask_score": ("float32", (), 0.0),
+    "scale": ("float32", (), 0.0),
+    "method": ("string", (), ""),
+    "verdict": ("string", (), ""),
+    "verifier": ("string", (), ""),
+    "reason": ("string", (), ""),
+    "source": ("string", (), ""),
+}
+
+
+def encode_interleaved(row: EpisodeRow) -> bytes:
+    """The new features of one span as a serialized Example, to be appended to its record."""
+    values: dict[str, Sequence[bytes] | np.ndarray] = {
+        "language_instruction": [(row.interleaved or row.instruction).encode()],
+        "original_instruction": [row.instruction.encode()],
+        "image_instruction": list(row.images),
+        "image_mask": np.ones(len(row.images), np.bool_),
+        "episode_id": [row.episode_id.encode()],
+        "span": np.array([row.span]),
+        "step_start": np.array([row.step_start]),
+        "step_end": np.array([row.step_end]),
+    }
+    for name, (dtype, _, missing) in _OBJECT_FIELDS.items():
+        values[f"objects/{name}"] = _encode_field(row.objects, name, dtype, missing)
+    return encode_example({f"{GROUP}/{name}": value for name, value in values.items()})
+
+
+def slice_example(
+    example: Example, features: Sequence[Feature], start: int, end: int
+) -> dict[str, Sequence[bytes] | np.ndarray]:
+    """Steps start..end of an episode as an episode of its own, for `encode_example`.
+
+    is_first and is_last are set at its ends; features outside steps stay as they are, but for
+    an interleaved instruction that the source already had, which gives way.
+    """
+    sliced: dict[str, Sequence[bytes] | np.ndarray] = {}
+    for feature in features:
+        if not feature.in_steps:
+            for path, values in example.items():
+                if _belongs(path, feature.path) and not path.startswith(f"{GROUP}/"):
+                    sliced[path] = _take(values, 0, len(values))
+        elif feature.sequence_rank:
+            sliced.update(_slice_ragged(example, feature, start, end))
+        elif feature.path in example:
+            width = feature.num_stored or 0
+            values = example[feature.path]
+            sliced[feature.path] = _take(values, start * width, end * width)
+    for path, position in _FLAGS_AT_ENDS.items():
+        flags = sliced.get(path)
+        if isinstance(flags, np.ndarray) and len(flags):
+            sliced[path] = np.concatenate(
+                [flags[:position], [1], flags[position:][1:]]
+            )
+    return sliced
+
+
+def interleaved_features_json(source: str) -> str:
+    """The source's features.json with the interleaved instruction beside `steps`.
+
+    Raises: ConfigError where it is not a dictionary of features.
+    """
+    content = json.loads(source)
+    try:
+        content["featuresDict"]["features"][GROUP] = _group_json()
+    except (KeyError, TypeError) as error:
+        raise ConfigError(f"features.json has no features: {error}") from error
+    return json.dumps(content, indent=4, sort_keys=True) + "\n"
+
+
+def interleaved_info_json(
+    source: str, *, name: str, splits: Mapping[str, Sequence[tuple[int, int]]]
+) -> str:
+    """dataset_info.json of the output.
+
+    Args:
+        source: the source's dataset_info.json; what it says of citation and licence is kept.
+        splits: name -> (records, bytes) of every shard; a split without records is left out,
+            for TFDS cannot open it.
+    """
+    content = json.loads(source)
+    kept = ("citation", "description", "location", "redistributionInfo", "version")
+    info = {key: content[key] for key in kept if key in content}
+    info["name"] = name
+    info["fileFormat"] = "tfrecord"
+    info["splits"] = [
+        {
+            "filepathTemplate": "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}",
+            "name": split,
+            "numBytes": str(sum(num_bytes for _, num_bytes in shards)),
+            "shardLengths": [str(records) for records, _ in shards],
+        }
+        for split, shards in sorted(splits.items())
+        if sum(records for records, _ in shards)
+    ]
+    return json.dumps(info, indent=2, sort_keys=True) + "\n"
+
+
+def _encode_field(
+    objects: Sequence[GroundedObject], name: str, dtype: str, missing: Any
+) -> Sequence[bytes] | np.ndarray:
+    values = [missing if (v := getattr(found, name)) is None else v for found in objects]
+    if dtype == "string":
+        return [value.encode() for value in values]
+    return np.array(values, dtype=dtype).ravel()
+
+
+def _belongs(path: str, feature_path: str) -> bool:
+    return path == feature_path or path.startswith(f"{feature_path}/ragged_")
+
+
+def _take(values: Values, start: int, end: int) -> Sequence[bytes] | np.ndarray:
+    if isinstance(values, BytesValues):
+        return [values[index] for index in range(start, min(end, len(values)))]
+    return values[start:end]
+
+
+def _slice_ragged(
+    example: Example, feature: Feature, start: int, end: int
+) -> dict[str, Sequence[bytes] | np.ndarray]:
+    sliced: dict[str, Sequence[bytes] | np.ndarray] = {}
+    for level in range(feature.sequence_rank):
+        path = f"{feature.path}/ragged_row_lengths_{level}"
+        lengths = example[path]
+        sliced[path] = _take(lengths, start, end)
+        if isinstance(lengths, BytesValues):  # no step has any value
+            start = end = 0
+        else:
+            start, end = int(lengths[:start].sum()), int(lengths[:end].sum())
+    path = f"{feature.path}/ragged_flat_values"
+    width = feature.num_stored or 1
+    sliced[path] = _take(example[path], start * width, end * width)
+    return sliced
+
+
+def _group_json() -> dict[str, object]:
+    image = {
+        "pythonClassName": f"{_FEATURES}.image_feature.Image",
+        "image": {
+            "dtype": "uint8",
+            "encodingFormat": "jpeg",
+            "shape": {"dimensions": ["224", "224", "3"]},
+        },
+    }
+    objects = {
+        name: _tensor_json(dtype, shape) for name, (dtype, shape, _) in _OBJECT_FIELDS.items()
+    }
+    return _dict_json(
+        {
+            "language_instruction": _tensor_json("string", ()),
+            "original_instruction": _tensor_json("string", ()),
+            "image_instruction": _sequence_json(image),
+            "image_mask": _sequence_json(_tensor_json("bool", ())),
+            "episode_id": _tensor_json("string", ()),
+            "span": _tensor_json("int32", ()),
+            "step_start": _tensor_json("int32", ()),
+            "step_end": _tensor_json("int32", ()),
+            "objects": _sequence_json(_dict_json(objects)),
+        }
+    )
+
+
+def _dict_json(features: Mapping[str, object]) -> dict[str, object]:
+    return {
+        "pythonClassName": f"{_FEATURES}.features_dict.FeaturesDict",
+        "featuresDict": {"features": features},
+    }
+
+
+def _sequence_json(feature: Mapping[str, object]) -> dict[str, object]:
+    return {
+        "pythonClassName": f"{_FEATURES}.sequence_feature.Sequence",
+        "sequence": {"feature": feature, "length": "-1"},
+    }
+
+
+def _tensor_json(dtype: str, shape: tuple[int, ...]) -> dict[str, object]:
+    if dtype == "string":
+        return {"pythonClassName": f"{_FEATURES}.text_feature.Text", "text": {}}
+    dimensions = {"dimensions": [str(size) for size in shape]} if shape else {}
+    return {
+        "pythonClassName": f"{_FEATURES}.tensor_feature.Tensor",
+        "tensor": {"dtype": dtype, "encoding": "none", "shape": dimensions},
+    }

@@ -1,0 +1,96 @@
+"""Masks of objects, bool arrays of a frame's size: area, bounding box, and COCO's RLE as text."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+
+# Source: ours; the largest frame that is decoded, see crops.PIXELS_MAX.
+PIXELS_MAX = 80_000_000
+
+
+def mask_areas_px(masks: np.ndarray) -> np.ndarray:
+    """Visible pixels (N,) int64 of (N, H, W) bool masks."""
+    areas: np.ndarray = np.asarray(masks, bool).sum(axis=(1, 2), dtype=np.int64)
+    return areas
+
+
+def mask_boxes_xyxy(masks: np.ndarray) -> np.ndarray:
+    """Bounding boxes (N, 4) float32, max edge exclusive, of (N, H, W) masks; zeros if empty.
+
+    >>> mask_boxes_xyxy(np.array([[[0, 0, 0], [0, 1, 1]]], bool)).tolist()
+    [[1.0, 1.0, 3.0, 2.0]]
+    """
+    return np.array([_mask_box(mask) for mask in masks], np.float32).reshape(-1, 4)
+
+
+def encode_rle(mask: np.ndarray) -> str:
+    """Encodes one (H, W) bool mask as JSON: {"size": [H, W], "counts": COCO's compressed RLE}.
+
+    `pycocotools.mask.decode(json.loads(text))` reads it as it is.
+    """
+    from pycocotools import mask as coco
+
+    rle = coco.encode(np.asfortranarray(mask, np.uint8))
+    size = [int(side) for side in rle["size"]]
+    return json.dumps({"size": size, "counts": rle["counts"].decode("ascii")})
+
+
+def decode_rle(text: str) -> np.ndarray:
+    """Decodes what `encode_rle` wrote into an (H, W) bool mask.
+
+    Raises: ValueError if the text is not such a mask, or is one of more than PIXELS_MAX pixels.
+    """
+    height, width, counts = _parse_rle(text)
+    runs = _runs(counts)
+    if runs.sum() != height * width or (runs < 0).any():
+        raise ValueError(f"run lengths of the mask do not add up to {height} x {width} pixels")
+    values = np.arange(len(runs)) % 2 == 1
+    return np.repeat(values, runs).reshape(width, height).T
+
+
+def _mask_box(mask: np.ndarray) -> tuple[int, int, int, int]:
+    columns, rows = np.flatnonzero(mask.any(axis=0)), np.flatnonzero(mask.any(axis=1))
+    if not len(columns):
+        return (0, 0, 0, 0)
+    return (int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
+
+
+def _parse_rle(text: str) -> tuple[int, int, str]:
+    try:
+        rle = json.loads(text)
+        height, width = (int(side) for side in rle["size"])
+        counts = str(rle["counts"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"not a mask in COCO's RLE: {text[:80]!r}") from error
+    if height < 0 or width < 0 or height * width > PIXELS_MAX:
+        raise ValueError(f"a mask of {height} x {width} pixels is out of bounds")
+    return height, width, counts
+
+
+def _runs(counts: str) -> np.ndarray:
+    """Run lengths, first of zeros, column by column.
+
+    Read here and not with pycocotools, whose C code trusts the text. Source: cocoapi,
+    common/maskApi.c, rleFrString: 5 bits a character from 48 up, low bits first, bit 5 says
+    that more follow, the last one's bit 4 is the sign, and from the fourth run on each is a
+    difference to the run two before it.
+    """
+    runs: list[int] = []
+    value = shift = 0
+    for code in counts.encode("ascii", "replace"):
+        bits = code - 48
+        if not 0 <= bits < 64 or shift > 30:
+            raise ValueError(f"not a mask in COCO's RLE: {counts[:80]!r}")
+        value |= (bits & 31) << shift
+        shift += 5
+        if bits & 32:
+            continue
+        if bits & 16:
+            value -= 1 << shift
+        runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+        value = shift = 0
+    if shift:
+        raise ValueError(f"not a mask in COCO's RLE: {counts[:80]!r}")
+    return np.array(runs, np.int64)

@@ -1,0 +1,27 @@
+"""Models are loaded once a process: the launcher checks them, its workers use them."""
+
+from __future__ import annotations
+
+import functools
+
+from ilv_dataset.models.detector import load_detector
+from ilv_dataset.models.protocols import Detector, Segmenter
+from ilv_dataset.models.segmenter import load_segmenter
+
+
+@functools.cache
+def detector_of_process(spec: str) -> Detector:
+    """The detector that `spec` names, loaded at the first call.
+
+    Raises: ConfigError.
+    """
+    return load_detector(spec)
+
+
+@functools.cache
+def segmenter_of_process(spec: str, detector: str) -> Segmenter | None:
+    """The segmenter that `spec` names beside a detector; None for the detector's own masks.
+
+    Raises: ConfigError.
+    """
+    return load_segmenter(spec, detector_has_masks=detector_of_process(detector).has_masks)

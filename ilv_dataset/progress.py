@@ -1,0 +1,123 @@
+"""Progress of a stage, counted from the markers and from small notes of shards under way.
+
+Beam's local runner reports no live metrics, so a worker notes how many records of its shard it
+has done in OUT/.tmp, and the launcher adds the notes to what the markers say.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from ilv_dataset.formats import files
+from ilv_dataset.formats.atomic import TEMPORARY_FOLDER
+from ilv_dataset.jobs import Job
+from ilv_dataset.selection import ShardPlan
+
+NOTE_EVERY_S = 0.5
+LOOK_EVERY_S = {False: 0.5, True: 15.0}  # local, behind a scheme
+LINE_EVERY_S = 10.0  # where there is no terminal
+
+T = TypeVar("T")
+
+
+def noting_progress(rows: Iterable[T], *, job: Job, stage: str, shard: ShardPlan) -> Iterator[T]:
+    """Passes rows on and notes how many have gone by; does nothing behind a scheme."""
+    if files.is_remote(job.layout.out):
+        yield from rows
+        return
+    note = _notes_folder(job, stage) / shard.key.name
+    note.parent.mkdir(parents=True, exist_ok=True)
+    due = 0.0
+    for num_done, row in enumerate(rows, start=1):
+        yield row
+        if time.monotonic() >= due:
+            note.write_text(str(num_done))
+            due = time.monotonic() + NOTE_EVERY_S
+
+
+@contextlib.contextmanager
+def showing_progress(job: Job, stages: Sequence[str], label: str) -> Iterator[None]:
+    """Shows on stderr how far the stages are, while the block runs."""
+    done = threading.Event()
+    show = _show_bar if sys.stderr.isatty() else _show_lines
+    watcher = threading.Thread(target=show, args=(job, stages, label, done), daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        done.set()
+        watcher.join()
+
+
+def count_done(job: Job, stages: Sequence[str]) -> int:
+    """Records that are done, of all stages together."""
+    num_done = 0
+    for stage in stages:
+        committed = set(files.list_names(job.layout.markers(stage)))
+        for shard in job.shards:
+            if f"{shard.key.name}.json" in committed:
+                num_done += shard.num_selected
+            elif not files.is_remote(job.layout.out):
+                num_done += min(_read_note(job, stage, shard), shard.num_selected)
+    return num_done
+
+
+def _notes_folder(job: Job, stage: str) -> Path:
+    return Path(job.layout.out, TEMPORARY_FOLDER, "progress", job.layout.dataset, stage)
+
+
+def _read_note(job: Job, stage: str, shard: ShardPlan) -> int:
+    try:
+        return int(_notes_folder(job, stage).joinpath(shard.key.name).read_text())
+    except (OSError, ValueError):  # not begun, or being written
+        return 0
+
+
+def _total(job: Job, stages: Sequence[str]) -> int:
+    return len(stages) * sum(shard.num_selected for shard in job.shards)
+
+
+def _show_bar(job: Job, stages: Sequence[str], label: str, done: threading.Event) -> None:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description:<7}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("episodes"),
+        TextColumn("{task.fields[rate]:>9.1f}/s"),
+        TimeRemainingColumn(),
+    )
+    begun, first = time.monotonic(), count_done(job, stages)
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(label, total=_total(job, stages), completed=first, rate=0.0)
+        finished = False
+        while not finished:
+            finished = done.wait(LOOK_EVERY_S[files.is_remote(job.layout.out)])
+            num_done = count_done(job, stages)
+            rate = (num_done - first) / max(time.monotonic() - begun, 1e-9)
+            bar.update(task, completed=num_done, rate=rate)
+
+
+def _show_lines(job: Job, stages: Sequence[str], label: str, done: threading.Event) -> None:
+    begun, first = time.monotonic(), count_done(job, stages)
+    total, finished = _total(job, stages), False
+    while not finished:
+        finished = done.wait(LINE_EVERY_S)
+        num_done = count_done(job, stages)
+        elapsed_s = time.monotonic() - begun
+        rate = (num_done - first) / max(elapsed_s, 1e-9)
+        eta = f", {(total - num_done) / rate:,.0f} s left" if rate and not finished else ""
+        print(  # noqa: T201
+            f"{label}: {num_done:,} of {total:,} episodes, {rate:,.1f}/s{eta}",
+            file=sys.stderr,
+            flush=True,
+        )

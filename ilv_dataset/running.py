@@ -1,0 +1,124 @@
+"""Runs the steps of a conversion over a dataset or a mixture, and says what came of it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ilv_dataset.datasets import find_mixture, is_mixture
+from ilv_dataset.errors import ConfigError
+from ilv_dataset.formats import atomic, files
+from ilv_dataset.jobs import Job
+from ilv_dataset.planning import (
+    ConvertOptions,
+    describe_plan,
+    fingerprint_job,
+    open_output,
+    plan_job,
+)
+from ilv_dataset.reports import Account, describe_account
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One dataset to convert: the options as given, and what they resolve to."""
+
+    options: ConvertOptions
+    beam_args: tuple[str, ...]
+    job: Job
+
+
+def plan_datasets(values: Mapping[str, Any], beam_args: tuple[str, ...]) -> list[Plan]:
+    """The plan of a dataset, or of each dataset of a mixture under its cap.
+
+    Raises: ConfigError where any of them cannot be converted, before the first is begun.
+    """
+    options = ConvertOptions(**values)
+    _check_backends(options)
+    if not is_mixture(options.dataset):
+        return [Plan(options, beam_args, plan_job(options))]
+    plans = []
+    for part in find_mixture(options.dataset).parts:
+        cap = min(part.max_episodes, options.max_episodes or part.max_episodes)
+        own = replace(options, dataset=part.dataset, max_episodes=cap)
+        plans.append(Plan(own, beam_args, plan_job(own)))
+    return plans
+
+
+def describe_plans(plans: Sequence[Plan]) -> list[str]:
+    """Lines that say what will be done; a mixture's end with the sum."""
+    lines = [line for plan in plans for line in (*describe_plan(plan.job), "")]
+    if len(plans) > 1:
+        num_episodes = sum(shard.num_selected for plan in plans for shard in plan.job.shards)
+        num_expected = sum(plan.job.num_expected for plan in plans)
+        lines.append(
+            f"total      {num_episodes:,} source episodes in {len(plans)} datasets, "
+            f"about {num_expected:,} expected to be interleaved"
+        )
+    return lines
+
+
+def run_plan(plan: Plan, steps: Sequence[str]) -> str | None:
+    """Runs the named steps of one dataset: parse, ground, write; prints the account to stderr.
+
+    Returns: what makes the command fail after all is written, or None.
+    Raises: IlvError.
+    """
+    from ilv_dataset.pipelines.convert import Run
+    from ilv_dataset.pipelines.runs import LOCAL_RUNNERS, runner_name
+
+    job, options = plan.job, plan.options
+    runner = runner_name(plan.beam_args)
+    if runner == "DataflowRunner":
+        _check_remote(job)
+    fingerprint = fingerprint_job(job, options, load_models=runner in LOCAL_RUNNERS)
+    run = Run(job, options.formats, plan.beam_args)
+    with atomic.locked_output(options.out):
+        open_output(job, fingerprint, overwrite=options.overwrite)
+        for step in steps:
+            getattr(run, step)()
+        if "write" not in steps:
+            return None
+        account = run.account()
+        run.finish(fingerprint)
+    _say([*describe_account(account), *_how_to_look(job)])
+    return _too_many_failed(account, options)
+
+
+def _too_many_failed(account: Account, options: ConvertOptions) -> str | None:
+    if account.failed_share <= options.max_failed:
+        return None
+    return (
+        f"{options.dataset}: {account.by_status['failed']} of {account.num_in} spans failed, "
+        f"more than --max-failed {options.max_failed:g} allows; all else is written"
+    )
+
+
+def _how_to_look(job: Job) -> list[str]:
+    root = job.layout.root
+    return [
+        "",
+        f"the result is in {root}; look at it with",
+        f"  ilv inspect {root}",
+        f"  ilv stats {root}",
+        f"  ilv validate {root}",
+    ]
+
+
+def _check_backends(options: ConvertOptions) -> None:
+    if options.extractor != "grammar":
+        raise ConfigError(f"no extractor {options.extractor!r}; expected grammar")
+    if options.verifier != "none":
+        raise ConfigError(f"no verifier {options.verifier!r}; expected none")
+
+
+def _check_remote(job: Job) -> None:
+    for name, path in (("--data-dir", job.data_dir), ("--out", job.layout.out)):
+        if not files.is_remote(path):
+            raise ConfigError(f"Dataflow's workers do not see {name} {path}; give a gs:// path")
+
+
+def _say(lines: Sequence[str]) -> None:
+    print("\n".join(lines), file=sys.stderr)  # noqa: T201

@@ -1,0 +1,93 @@
+"""Scans one shard: its index, with spans, probe frames and faults, and its instructions."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator
+
+from ilv_dataset.episodes import IndexedSpan, broken_span, index_episode
+from ilv_dataset.errors import RecordError
+from ilv_dataset.formats import files, tables
+from ilv_dataset.formats.example import parse_example
+from ilv_dataset.formats.parquet import read_rows, write_rows
+from ilv_dataset.formats.tfrecord import RawRecord, read_records
+from ilv_dataset.jobs import Job
+from ilv_dataset.progress import noting_progress
+from ilv_dataset.selection import ShardPlan
+from ilv_dataset.shards.commits import commit_shard, read_commit
+
+STAGE = "parse"
+
+
+def scan_shard(shard: ShardPlan, *, job: Job) -> Iterator[str]:
+    """Writes the shard's index where it is not there yet, and yields its distinct instructions.
+
+    Instructions that are not UTF-8 belong to failed spans and are left out.
+
+    Raises: StorageError.
+    """
+    if read_commit(STAGE, shard, job=job) is None:
+        path = job.layout.index(shard.key)
+        counts = {"spans": 0, "episodes": 0}
+        spans = noting_progress(index_shard(shard, job=job), job=job, stage=STAGE, shard=shard)
+        rows = map(tables.encode_indexed_span, _counted(spans, counts))
+        summary = write_rows(
+            path, rows, tables.INDEX_SCHEMA, root=job.layout.root, out=job.layout.out
+        )
+        commit_shard(STAGE, shard, summary, counts, job=job)
+    yield from dict.fromkeys(
+        indexed.span.instruction.decode() for indexed in read_index(shard, job=job)
+        if not indexed.reason
+    )
+
+
+def read_index(shard: ShardPlan, *, job: Job) -> Iterator[IndexedSpan]:
+    """Streams the index of a scanned shard, in the order of records and spans."""
+    return map(tables.decode_indexed_span, read_rows(job.layout.index(shard.key)))
+
+
+def index_shard(shard: ShardPlan, *, job: Job) -> Iterator[IndexedSpan]:
+    """Streams the spans of a source shard; each selected record gives at least one.
+
+    What is broken gives a row with its reason: a record, a cut shard, a shard that is missing.
+    A shard that is wanted whole is read to its end, whatever dataset_info.json says.
+    """
+    path = job.source_path(shard)
+    size = files.file_size(path)
+    if size is None:
+        for index in range(shard.num_selected):
+            yield broken_span(index, "missing-shard", f"{path} does not exist")
+        return
+    num_found, message = 0, f"{path} ends before this record"
+    with files.open_read(path) as file, files.naming_path(path):
+        for record in itertools.islice(read_records(file, size=size), _limit(shard)):
+            num_found = record.index + 1
+            if isinstance(record, RawRecord):
+                yield from _index_record(record, path, job=job)
+                continue
+            yield broken_span(record.index, record.reason, f"{path}: {record.message}")
+            message = f"{path} is unreadable from record {record.index} on"
+    for index in range(num_found, shard.num_selected):
+        yield broken_span(index, "missing-record", message)
+
+
+def _limit(shard: ShardPlan) -> int | None:
+    return None if shard.num_selected == shard.num_records else shard.num_selected
+
+
+def _index_record(record: RawRecord, path: str, *, job: Job) -> list[IndexedSpan]:
+    place = {"offset": record.offset, "length": len(record.payload)}
+    try:
+        example = parse_example(record.payload)
+        return index_episode(
+            example, job.features, job.spec, record_index=record.index, **place
+        )
+    except RecordError as error:
+        return [broken_span(record.index, error.reason, f"{path}: {error}", **place)]
+
+
+def _counted(rows: Iterable[IndexedSpan], counts: dict[str, int]) -> Iterator[IndexedSpan]:
+    for row in rows:
+        counts["spans"] += 1
+        counts["episodes"] += row.span.number == 0
+        yield row

@@ -1,0 +1,147 @@
+"""Pictures from raw buffers: table texture, soft shadows, smaller frames, label maps and boxes.
+
+Pure NumPy. The software rasteriser gives colour, depth and labels; it samples textures without
+filtering and its shadows can barely be seen, so both are done here from the depth.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from ilv_dataset.simulation.scenes import Camera
+
+NEAR_M, FAR_M = 0.2, 6.0
+# A surface this near to what the light sees first is lit; things have steep sides, on which the
+# coarse pixels of the light's view would draw stripes.
+TABLE_BIAS_M, THING_BIAS_M = 0.005, 0.018
+SHADOW_BLUR_PX = 9
+
+
+@dataclass(frozen=True, eq=False)
+class Buffers:
+    """What the rasteriser saw, square."""
+
+    rgb: np.ndarray  # (S, S, 3) uint8
+    depth: np.ndarray  # (S, S) float32 OpenGL depth, 0 near .. 1 far
+    body_ids: np.ndarray  # (S, S) int32, -1 where there is nothing
+
+
+def view_matrix(camera: Camera) -> np.ndarray:
+    """World to camera, (4, 4) float64, OpenGL convention: the camera looks along -z."""
+    eye, target = np.asarray(camera.eye_xyz), np.asarray(camera.target_xyz)
+    ahead = (target - eye) / np.linalg.norm(target - eye)
+    right = np.cross(ahead, (0.0, 0.0, 1.0))
+    right /= np.linalg.norm(right)
+    axes = np.stack([right, np.cross(right, ahead), -ahead])
+    matrix = np.eye(4)
+    matrix[:3, :3], matrix[:3, 3] = axes, -axes @ eye
+    return matrix
+
+
+def projection_matrix(fov_deg: float) -> np.ndarray:
+    """Camera to clip space of a square frame, (4, 4) float64, OpenGL convention."""
+    scale = 1.0 / np.tan(np.deg2rad(fov_deg) / 2)
+    matrix = np.diag([scale, scale, (FAR_M + NEAR_M) / (NEAR_M - FAR_M), 0.0])
+    matrix[2, 3], matrix[3, 2] = 2 * FAR_M * NEAR_M / (NEAR_M - FAR_M), -1.0
+    return matrix
+
+
+def depth_to_metres(depth: np.ndarray) -> np.ndarray:
+    """Distance along the optical axis in metres from an OpenGL depth of 0..1."""
+    return np.asarray(FAR_M * NEAR_M / (FAR_M - (FAR_M - NEAR_M) * depth.astype(np.float64)))
+
+
+def locate_pixels(depth: np.ndarray, camera: Camera) -> np.ndarray:
+    """World position of each pixel, (S, S, 3) float64 metres."""
+    size = len(depth)
+    reach = np.tan(np.deg2rad(camera.fov_deg) / 2)
+    across = ((np.arange(size) + 0.5) / size * 2 - 1) * reach
+    metres = depth_to_metres(depth)
+    inverse = np.linalg.inv(view_matrix(camera))
+    local = np.stack([metres * across, metres * -across[:, None], -metres], -1)
+    return np.asarray(local @ inverse[:3, :3].T + inverse[:3, 3])
+
+
+def shade_share(
+    points_xyz: np.ndarray, bias_m: np.ndarray, light_depth: np.ndarray, lamp: Camera
+) -> np.ndarray:
+    """How much of each point lies in shadow, (S, S) float32 0..1, soft at the edge.
+
+    Args:
+        bias_m: (S, S), how far behind what the light sees first a point is still lit.
+        light_depth: (L, L), what `lamp`, a camera at the light, sees.
+    """
+    seen = points_xyz @ view_matrix(lamp)[:3, :3].T + view_matrix(lamp)[:3, 3]
+    size = len(light_depth)
+    reach = np.tan(np.deg2rad(lamp.fov_deg) / 2)
+    column = ((seen[..., 0] / -seen[..., 2]) / reach + 1) * size / 2 - 0.5
+    row = (1 - (seen[..., 1] / -seen[..., 2]) / reach) * size / 2 - 0.5
+    first = cv2.remap(
+        depth_to_metres(light_depth).astype(np.float32),
+        column.astype(np.float32),
+        row.astype(np.float32),
+        cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_CONSTANT,
+        borderValue=FAR_M,
+    )
+    hidden = (-seen[..., 2] - first > bias_m).astype(np.float32)
+    return np.asarray(cv2.GaussianBlur(hidden, (SHADOW_BLUR_PX, SHADOW_BLUR_PX), 0))
+
+
+def sample_texture(
+    texture: np.ndarray, points_xyz: np.ndarray, bounds_xy_m: tuple[tuple[float, float], ...]
+) -> np.ndarray:
+    """Colour of the texture under each point, (S, S, 3) float32; it spans `bounds_xy_m`."""
+    size = len(texture)
+    where = [
+        ((points_xyz[..., axis] - low) / (high - low) * size - 0.5).astype(np.float32)
+        for axis, (low, high) in enumerate(bounds_xy_m)
+    ]
+    return np.asarray(
+        cv2.remap(texture, where[1], where[0], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    )
+
+
+def shrink_image(rgb: np.ndarray, factor: int) -> np.ndarray:
+    """Mean of each factor x factor block, (S / factor, S / factor, 3) uint8."""
+    size = len(rgb) // factor
+    blocks = rgb.reshape(size, factor, size, factor, 3).astype(np.float32).mean((1, 3))
+    return np.asarray(np.clip(blocks + 0.5, 0, 255), np.uint8)
+
+
+def shrink_labels(labels: np.ndarray, factor: int) -> np.ndarray:
+    """The label in the middle of each block's sorted labels, (S / factor, S / factor).
+
+    A label that fills more than half of a block always wins it.
+    """
+    size = len(labels) // factor
+    blocks = labels.reshape(size, factor, size, factor).transpose(0, 2, 1, 3)
+    ordered = np.sort(blocks.reshape(size, size, factor * factor), axis=-1)
+    return np.asarray(ordered[..., factor * factor // 2])
+
+
+def label_boxes(labels: np.ndarray, num_objects: int) -> tuple[np.ndarray, np.ndarray]:
+    """Box and size of the visible pixels of each object; label i + 1 is object i.
+
+    Returns:
+        (N, 4) float32 ymin, xmin, ymax, xmax, normalised to 0..1, max edge exclusive, all zero
+        where nothing is visible; and (N,) int32 pixels.
+    """
+    boxes = np.zeros((num_objects, 4), np.float32)
+    counts = np.zeros(num_objects, np.int32)
+    height, width = labels.shape
+    for index in range(num_objects):
+        rows, columns = np.nonzero(labels == index + 1)
+        if not len(rows):
+            continue
+        counts[index] = len(rows)
+        boxes[index] = (
+            rows.min() / height,
+            columns.min() / width,
+            (rows.max() + 1) / height,
+            (columns.max() + 1) / width,
+        )
+    return boxes, counts

@@ -1,0 +1,1 @@
+"""Thin Beam transforms; the logic is in the modules they call."""

@@ -1,0 +1,1 @@
+"""JSON schemas of replies and of written rows."""
