@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, BinaryIO
 
 import click
 
@@ -159,13 +162,76 @@ def write(**options: Any) -> None:
     _run(("write",), **options)
 
 
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+def datasets(as_json: bool) -> None:
+    """Lists the datasets and mixtures that are known by name.
+
+    \b
+    Example:
+        ilv datasets
+        ilv datasets --json
+    """
+    from ilv_dataset.catalogues import dataset_lines, mixture_lines
+    from ilv_dataset.datasets import dataset_rows
+
+    if as_json:
+        for row in dataset_rows():
+            click.echo(json.dumps(row))
+        return
+    click.echo("\n".join([*dataset_lines(), "", *mixture_lines()]))
+
+
+@main.command()
+@click.argument("source", metavar="[FILE]", type=click.File("rb"), default="-")
+def phrases(source: BinaryIO) -> None:
+    """Finds the object phrases of instructions, one a line of FILE or of standard input.
+
+    Prints one JSON object a line; start and end are code points, end exclusive.
+
+    \b
+    Example:
+        echo "put the carrot on the plate" | ilv phrases
+    """
+    from ilv_dataset.grammar import parse_instruction
+    from ilv_dataset.phrases import encode_parsed
+
+    for line in source:
+        instruction = line.decode("utf-8", "replace").rstrip("\r\n")
+        click.echo(json.dumps(encode_parsed(parse_instruction(instruction)), ensure_ascii=False))
+
+
+@main.command()
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--episodes", type=click.IntRange(min=1), default=20, show_default=True)
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--workers", type=click.IntRange(min=1), help="Processes.  [default: all cores]")
+def simulate(out: Path, episodes: int, seed: int, workers: int | None) -> None:
+    """Makes a TFDS dataset of simulated table-top episodes below OUT, with true boxes and masks.
+
+    \b
+    Example:
+        ilv simulate --episodes 100 sim
+        ilv convert demo --data-dir sim
+    """
+    from ilv_dataset.simulation import simulate as run
+
+    with click.progressbar(length=episodes, label="simulate", file=sys.stderr) as bar:
+        folder = run(out, episodes=episodes, seed=seed, workers=workers, on_episode=bar.update)
+    click.echo(f"{episodes} episodes in {folder}; convert them with", err=True)
+    click.echo(f"  ilv convert demo --data-dir {out}", err=True)
+
+
 def _run(steps: Sequence[str], *, beam_args: tuple[str, ...], dry_run: bool, **values: Any) -> None:
-    from ilv_dataset.running import describe_plans, plan_datasets, run_plan
+    from ilv_dataset.running import describe_plans, plan_datasets, prepare_plan, run_plan
 
     plans = plan_datasets(values, beam_args)
+    fingerprints = [] if dry_run else [prepare_plan(plan) for plan in plans]
     click.echo("\n".join(describe_plans(plans)), err=True)
-    if dry_run:
-        return
-    faults = [fault for plan in plans if (fault := run_plan(plan, steps))]
+    results = [
+        run_plan(plan, steps, fingerprint)
+        for plan, fingerprint in zip(plans, fingerprints, strict=False)
+    ]
+    faults = [fault for fault in results if fault]
     if faults:
         raise IlvError("; ".join(faults))

@@ -112,7 +112,7 @@ def load_lexicon() -> Lexicon:
         for kind in _KIND_TABLES
         for noun in (*nouns[kind].split(), *nouns[f"{kind}_compounds"])
     }
-    names = ("measure", "part", "trailing_part", "split_place", "arrangement")
+    names = ("measure", "portion", "part", "trailing_part", "split_place", "arrangement")
     sets = {name: frozenset(nouns[name].split()) for name in names}
     sets["positioned"] = frozenset(tables["position"]["positioned"].split())
     sets["abstract"] = frozenset(nouns["abstract"].split())
@@ -134,9 +134,7 @@ def load_lexicon() -> Lexicon:
 
 
 def _read_roles(tables: Mapping[str, Any]) -> dict[str, Role]:
-    return {
-        word: role for table, key, role in _TABLE_ROLES for word in tables[table][key].split()
-    }
+    return {word: role for table, key, role in _TABLE_ROLES for word in tables[table][key].split()}
 
 
 def _with_inflections(
@@ -215,6 +213,9 @@ def find_role(word: str) -> Role:
         return _find_hyphenated_role(word)
     if word.endswith("ly") and len(word) > 4:
         return Role.ADVERB
+    base = word.rstrip("0123456789")
+    if base != word and lexicon.roles.get(base, Role.NOUN) < Role.VERB:
+        return lexicon.roles[base]  # "clockwise90"
     one = singular(word)
     if one in lexicon.kinds:
         return Role.NOUN

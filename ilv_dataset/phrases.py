@@ -12,7 +12,11 @@ from ilv_dataset.records import ParsedInstruction, Phrase
 
 _WORD = re.compile(r"[^\W_]+(?:['\u2019\-][^\W_]+)*")
 _POSSESSIVE = re.compile(r"['\u2019]s\b")
-_NOT_IN_QUERY = re.compile(r"[\s_\"`\u201c\u201d]+")
+# A quotation mark, but not the apostrophe inside a word.
+QUOTE = re.compile(
+    r"[\"`\u201c\u201d]|(?<![^\W_])['\u2018\u2019]|['\u2018\u2019](?![^\W_])"
+)
+_ALTERNATIVE = re.compile(r" or | ?/ ?")
 # "yellow egg shape" is about an egg.
 _EMPTY_HEADS = frozenset(("shape", "shaped"))
 
@@ -70,7 +74,7 @@ def _before_link(words: list[str]) -> list[str]:
     """The words of the head: before "of" and "or", but behind "piece of"."""
     for at, word in enumerate(words[1:-1], 1):
         if word == "of":
-            is_measure = load_lexicon().kind_of(singular(words[at - 1])) == "object"
+            is_measure = singular(words[at - 1]) in load_lexicon().sets["measure"]
             return words[at + 1 :] if is_measure else words[:at]
         if word == "or" and find_role(words[at - 1]) is Role.NOUN:
             return words[:at]
@@ -83,16 +87,17 @@ def make_query(phrase: str) -> str:
     >>> make_query("dog's bowl"), make_query("pot or pan"), make_query("7up can")
     ('dog bowl', 'pot', 'white soda can')
     """
-    query = _POSSESSIVE.sub("", _NOT_IN_QUERY.sub(" ", phrase.lower())).strip()
-    if " or " in query:
-        left, right = query.split(" or ", 1)
+    query = QUOTE.sub(" ", _POSSESSIVE.sub("", phrase.lower())).replace("_", " ")
+    query = " ".join(query.split())
+    if _ALTERNATIVE.search(query):
+        left, right = _ALTERNATIVE.split(query, 1)
         query = left if find_role(left.rpartition(" ")[2]) is Role.NOUN else right
     queries = load_lexicon().queries
     if query in queries:
         return queries[query]
     words = query.split(" ")
-    # The longest name at the end of the phrase: "crushed coke can".
-    for at in range(1, len(words)):
+    # The longest name at the end of the phrase: "crushed coke can". No name is of more words.
+    for at in range(max(1, len(words) - 3), len(words)):
         name = " ".join(words[at:])
         if name in queries:
             return " ".join((*words[:at], queries[name]))
@@ -126,9 +131,7 @@ def score_phrases(
     precision = num_right / num_predicted if num_predicted else 1.0
     recall = num_right / num_gold if num_gold else 1.0
     f1 = 2 * num_right / (num_predicted + num_gold) if num_predicted + num_gold else 1.0
-    return PhraseScore(
-        precision, recall, f1, num_predicted, num_gold, num_right, tuple(misses)
-    )
+    return PhraseScore(precision, recall, f1, num_predicted, num_gold, num_right, tuple(misses))
 
 
 def encode_parsed(parsed: ParsedInstruction) -> dict[str, Any]:

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 
 from ilv_dataset import __version__
 from ilv_dataset.dataset_keys import check_spec, detect_spec
-from ilv_dataset.datasets import adopt_info, find_dataset, resolve_data_dir, unregistered
 from ilv_dataset.dataset_specs import DatasetSpec
+from ilv_dataset.datasets import adopt_info, find_dataset, resolve_data_dir, unregistered
 from ilv_dataset.errors import ConfigError
 from ilv_dataset.fields import PICTURED_KINDS
 from ilv_dataset.formats import atomic, files
@@ -137,8 +137,7 @@ def describe_plan(job: Job) -> list[str]:
     num_selected = sum(shard.num_selected for shard in job.shards)
     lines = [
         f"dataset    {job.spec.key} ({job.spec.tfds_name} {job.layout.version}) in {job.data_dir}",
-        f"episodes   {num_selected:,} in {len(job.shards):,} shards"
-        + _expected(job),
+        f"episodes   {num_selected:,} in {len(job.shards):,} shards" + _expected(job),
         f"cameras    {', '.join(camera.key for camera in job.spec.probe_cameras)}",
         f"extractor  {job.extractor}",
         f"detector   {job.detector}",

@@ -60,20 +60,32 @@ def describe_plans(plans: Sequence[Plan]) -> list[str]:
     return lines
 
 
-def run_plan(plan: Plan, steps: Sequence[str]) -> str | None:
+def prepare_plan(plan: Plan) -> dict[str, object]:
+    """Checks flags, paths and models of one dataset, and returns the fingerprint of the run.
+
+    Raises: ConfigError.
+    """
+    from ilv_dataset.pipelines.runs import LOCAL_RUNNERS, check_flags, runner_name
+
+    check_flags(plan.beam_args)
+    runner = runner_name(plan.beam_args)
+    if runner == "DataflowRunner":
+        _check_remote(plan.job)
+    return fingerprint_job(plan.job, plan.options, load_models=runner in LOCAL_RUNNERS)
+
+
+def run_plan(plan: Plan, steps: Sequence[str], fingerprint: Mapping[str, object]) -> str | None:
     """Runs the named steps of one dataset: parse, ground, write; prints the account to stderr.
+
+    Args:
+        fingerprint: what `prepare_plan` returned.
 
     Returns: what makes the command fail after all is written, or None.
     Raises: IlvError.
     """
     from ilv_dataset.pipelines.convert import Run
-    from ilv_dataset.pipelines.runs import LOCAL_RUNNERS, runner_name
 
     job, options = plan.job, plan.options
-    runner = runner_name(plan.beam_args)
-    if runner == "DataflowRunner":
-        _check_remote(job)
-    fingerprint = fingerprint_job(job, options, load_models=runner in LOCAL_RUNNERS)
     run = Run(job, options.formats, plan.beam_args)
     with atomic.locked_output(options.out):
         open_output(job, fingerprint, overwrite=options.overwrite)

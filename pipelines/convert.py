@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ilv_dataset.errors import ConfigError, IlvError
@@ -34,18 +34,20 @@ class Run:
         """Scans the shards and writes the instructions table."""
         waiting = self._waiting("parse")
         if waiting or read_instructions_marker(self.job) is None:
-            self._run("parse", ["parse"], lambda root: parse_instructions.build(
-                root, self.job, self.job.shards
-            ))
+            self._run(
+                "parse",
+                ["parse"],
+                lambda root: parse_instructions.build(root, self.job, self.job.shards),
+            )
 
     def ground(self) -> None:
         """Finds and cuts out the objects; needs `parse`."""
         self._need("parse")
         waiting = self._waiting("ground")
         if waiting:
-            self._run("ground", ["ground"], lambda root: ground_objects.build(
-                root, self.job, waiting
-            ))
+            self._run(
+                "ground", ["ground"], lambda root: ground_objects.build(root, self.job, waiting)
+            )
 
     def write(self) -> None:
         """Writes steps and rlds as the formats ask; needs `ground`."""
@@ -63,13 +65,9 @@ class Run:
         """What became of every span; raises where that does not add up."""
         return make_account(self._markers("parse"), self._markers("ground"))
 
-    def finish(self, fingerprint: dict[str, object]) -> None:
+    def finish(self, fingerprint: Mapping[str, object]) -> None:
         """Writes run.json, whose presence means complete, where it does not say so already."""
-        formats = [
-            name
-            for name, stage in STAGE_OF_FORMAT.items()
-            if not self._waiting(stage)
-        ]
+        formats = [name for name, stage in STAGE_OF_FORMAT.items() if not self._waiting(stage)]
         instructions = read_instructions_marker(self.job)
         markers = {
             "instructions": [instructions] if instructions else [],
@@ -86,7 +84,9 @@ class Run:
             run_graph(build, self.beam_args)
 
     def _waiting(self, stage: str) -> list[ShardPlan]:
-        return [shard for shard in self.job.shards if read_commit(stage, shard, job=self.job) is None]
+        return [
+            shard for shard in self.job.shards if read_commit(stage, shard, job=self.job) is None
+        ]
 
     def _markers(self, stage: str) -> list[Marker]:
         found = [read_commit(stage, shard, job=self.job) for shard in self.job.shards]
@@ -108,9 +108,7 @@ class Run:
             marker = read_commit("rlds", shard, job=self.job)
             if marker is None:
                 raise IlvError(f"{shard.key.name} was not written; run again")
-            lengths = splits.setdefault(
-                shard.key.split, [(0, 0)] * shard.key.num_shards
-            )
+            lengths = splits.setdefault(shard.key.split, [(0, 0)] * shard.key.num_shards)
             lengths[shard.key.index] = (marker.counts["records"], marker.files[0].num_bytes)
         for name, text in (
             ("features.json", interleaved_features_json(self._source("features.json"))),

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import argparse
+import itertools
 import logging
+import os
 import re
+import shlex
+import sys
 from collections.abc import Callable, Sequence
 
 import apache_beam as beam
-from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
 from ilv_dataset import errors
+from ilv_dataset.pipelines import worker
 
 LOCAL_RUNNERS = ("FnApiRunner", "DirectRunner", "BundleBasedDirectRunner", "PrismRunner")
 # A worker in another process hands its errors over as the text of a traceback.
@@ -20,7 +28,7 @@ _WHILE_RUNNING = re.compile(r" \[while running '[^']*'\]")
 def runner_name(beam_args: Sequence[str]) -> str:
     """The runner that the flags name; the in-process one where they name none."""
     names = [arg.partition("=")[2] for arg in beam_args if arg.startswith("--runner=")]
-    names += [b for a, b in zip(beam_args, beam_args[1:], strict=False) if a == "--runner"]
+    names += [b for a, b in itertools.pairwise(beam_args) if a == "--runner"]
     return names[-1] if names else LOCAL_RUNNERS[0]
 
 
@@ -30,8 +38,9 @@ def run_graph(build: Callable[[beam.Pipeline], object], beam_args: Sequence[str]
     Raises: IlvError as a worker raised it; anything else is a bug and traces.
     """
     logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
+    runner, flags = _choose_runner(beam_args)
     try:
-        with beam.Pipeline(options=PipelineOptions(complete_flags(beam_args))) as root:
+        with beam.Pipeline(runner=runner, options=PipelineOptions(flags)) as root:
             build(root)
     except errors.IlvError as error:
         raise type(error)(_WHILE_RUNNING.sub("", str(error))) from error
@@ -43,20 +52,36 @@ def run_graph(build: Callable[[beam.Pipeline], object], beam_args: Sequence[str]
         raise getattr(errors, name)(message) from error
 
 
-def complete_flags(beam_args: Sequence[str]) -> list[str]:
-    """Beam's flags with our defaults: the in-process runner, workers as processes, quiet.
+def check_flags(beam_args: Sequence[str]) -> None:
+    """Checks that Beam knows the flags; it would drop an unknown one with a mere warning.
+
+    Raises: ConfigError.
+    """
+    if beam_args and not beam_args[0].startswith("-"):
+        raise errors.ConfigError(f"{beam_args[0]!r} is one argument too many")
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    for options in PipelineOptions.__subclasses__():
+        options._add_argparse_args(parser)  # Beam has no public way to ask
+    unknown = [flag for flag in parser.parse_known_args(list(beam_args))[1] if flag[:1] == "-"]
+    if unknown:
+        raise errors.ConfigError(f"Beam has no flag {unknown[0]}")
+
+
+def _choose_runner(beam_args: Sequence[str]) -> tuple[FnApiRunner | None, list[str]]:
+    """The in-process runner, with worker processes where several are asked for; else Beam's.
 
     DirectRunner is not the default, for it first tries to download another runner.
     """
-    flags = list(beam_args)
-
-    def has(name: str) -> bool:
-        return any(flag == name or flag.startswith(f"{name}=") for flag in flags)
-
-    if not has("--runner"):
-        flags.append(f"--runner={LOCAL_RUNNERS[0]}")
-    if has("--direct_num_workers") and not has("--direct_running_mode"):
-        flags.append("--direct_running_mode=multi_processing")
-    if not has("--default_sdk_harness_log_level"):
-        flags.append("--default_sdk_harness_log_level=CRITICAL")
-    return flags
+    chosen = PipelineOptions(beam_args).view_as(DirectOptions)
+    several = chosen.direct_num_workers != 1 and chosen.direct_running_mode == "in_memory"
+    if runner_name(beam_args) not in LOCAL_RUNNERS[:2]:
+        return None, list(beam_args)
+    if not several and chosen.direct_running_mode != "multi_processing":
+        return FnApiRunner(), list(beam_args)
+    os.environ[worker.LAUNCHER] = str(os.getpid())
+    command = f"exec {shlex.quote(sys.executable)} -m {worker.__name__}"
+    environment = SubprocessSDKEnvironment.from_command_string(command)
+    return FnApiRunner(default_environment=environment), [
+        *beam_args,
+        "--direct_running_mode=in_memory",  # so that it keeps this environment
+    ]

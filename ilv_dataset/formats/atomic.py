@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO
 
 import google_crc32c
 
@@ -74,10 +74,8 @@ def replacing_file(path: str, *, out: str) -> Iterator[CountingFile]:
     """
     with files.naming_path(path):
         if files.is_remote(path):
-            from apache_beam.io.filesystems import FileSystems
-
-            with FileSystems.create(path, compression_type="uncompressed") as remote:
-                yield CountingFile(cast(BinaryIO, remote))
+            with files.create_remote(path) as remote:
+                yield CountingFile(remote)
             return
         target = Path(path)
         temporary = Path(out, TEMPORARY_FOLDER, f"{target.name}.{uuid.uuid4().hex}")

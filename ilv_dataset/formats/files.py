@@ -48,6 +48,11 @@ def open_read(path: str) -> BinaryIO:
         return Path(path).open("rb")
 
 
+def create_remote(path: str) -> BinaryIO:
+    """Opens an object behind a scheme for writing; it appears when it is closed."""
+    return cast(BinaryIO, _beam(path).create(path, compression_type="uncompressed"))
+
+
 def read_bytes(path: str) -> bytes:
     """The whole content of a small file."""
     with open_read(path) as file, naming_path(path):

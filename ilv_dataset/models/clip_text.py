@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from ilv_dataset.errors import ConfigError
-from ilv_dataset.models.runtime import bad_weights, weights_digest
+from ilv_dataset.models.runtime import LOAD_ERRORS, bad_weights, weights_digest
 
 # Source: open_clip's table of pretrained weights; the address holds the file's SHA-256.
 WEIGHTS_NAME = "ViT-B-32.pt"
@@ -40,7 +39,7 @@ class ClipTextEncoder:
             state = torch.jit.load(str(weights), map_location="cpu").state_dict()
             model = open_clip.create_model(_ARCHITECTURE)
             model.load_state_dict({k: v for k, v in state.items() if k not in _NOT_WEIGHTS})
-        except (RuntimeError, pickle.UnpicklingError) as error:
+        except LOAD_ERRORS as error:
             raise bad_weights(weights, f"OpenAI's {WEIGHTS_NAME}", error) from error
         self._model = model.eval()
         self._tokenize = open_clip.get_tokenizer(_ARCHITECTURE)

@@ -66,12 +66,13 @@ def _cut(window: np.ndarray, box: np.ndarray) -> np.ndarray:
         return _fill(box, (height, width))
     labels = np.where(inside, cv2.GC_PR_FGD, cv2.GC_BGD).astype(np.uint8)
     cv2.setRNGSeed(0)  # its k-means draws from OpenCV's global generator
-    colors = [np.zeros((1, 65)) for _ in range(2)]  # of the background and of the object
+    behind, thing = np.zeros((1, 65)), np.zeros((1, 65))  # what it learns of the colours
     unused = (0, 0, 1, 1)
-    cv2.grabCut(small, labels, unused, *colors, _ITERATIONS, cv2.GC_INIT_WITH_MASK)
+    cv2.grabCut(small, labels, unused, behind, thing, _ITERATIONS, cv2.GC_INIT_WITH_MASK)
     found = np.isin(labels, (cv2.GC_FGD, cv2.GC_PR_FGD)).astype(np.uint8)
     full = cv2.resize(found, (width, height), interpolation=cv2.INTER_NEAREST)
-    return np.asarray(full > 0) & _fill(box, (height, width))
+    mask: np.ndarray = np.logical_and(full, _fill(box, (height, width)))
+    return mask
 
 
 def _inside(box: np.ndarray, size_wh: tuple[int, int]) -> np.ndarray:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import pickle
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +14,22 @@ import numpy as np
 
 from ilv_dataset.errors import ConfigError
 
+# What the loaders of torch and ultralytics raise on bytes that are no weights; on a text file the
+# unpickler stumbles over whatever comes first.
+LOAD_ERRORS = (
+    OSError,
+    EOFError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    LookupError,
+    ArithmeticError,
+    AttributeError,
+    AssertionError,
+    ImportError,
+    struct.error,
+    pickle.UnpicklingError,
+)
 _PAD_VALUE = 114  # Source: ultralytics pads its training images with this grey
 
 

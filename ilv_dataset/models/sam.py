@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import pickle
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +12,13 @@ from typing import Any
 import numpy as np
 
 from ilv_dataset.boxes import round_scores
-from ilv_dataset.models.runtime import bad_weights, fix_threads, pick_device, weights_digest
+from ilv_dataset.models.runtime import (
+    LOAD_ERRORS,
+    bad_weights,
+    fix_threads,
+    pick_device,
+    weights_digest,
+)
 from ilv_dataset.records import Masks
 
 _VERSION = "sam-v1"
@@ -205,21 +210,6 @@ def load_sam(path: Path) -> Any:
         sizes = read_sizes({name: tuple(tensor.shape) for name, tensor in state.items()})
         model = build_sam(sizes)
         model.load_state_dict(state)
-    except _LOAD_ERRORS as error:
+    except LOAD_ERRORS as error:
         raise bad_weights(path, expected, error) from error
     return model
-
-
-_LOAD_ERRORS = (
-    OSError,
-    EOFError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-    KeyError,
-    IndexError,
-    AttributeError,
-    AssertionError,
-    ZeroDivisionError,
-    pickle.UnpicklingError,
-)

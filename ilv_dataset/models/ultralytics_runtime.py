@@ -6,14 +6,13 @@ import atexit
 import functools
 import logging
 import os
-import pickle
 import shutil
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from ilv_dataset.models.runtime import bad_weights, fix_threads
+from ilv_dataset.models.runtime import LOAD_ERRORS, bad_weights, fix_threads
 
 _ENVIRONMENT = {
     "YOLO_AUTOINSTALL": "false",
@@ -46,7 +45,7 @@ def prepare_ultralytics() -> None:
 
 
 def load_checkpoint(path: Path, *, device: Any) -> Any:
-    """Loads the torch module of an ultralytics .pt file, evaluation mode, float32.
+    """Loads the torch module of an ultralytics .pt file: evaluation mode, float32, `task` set.
 
     An ultralytics checkpoint is a pickle of model objects. It is read with torch's weights_only
     unpickler and ultralytics' list of its own layer classes, so that a file which names anything
@@ -56,34 +55,20 @@ def load_checkpoint(path: Path, *, device: Any) -> Any:
     """
     prepare_ultralytics()
     import torch
-    from ultralytics.nn.tasks import torch_safe_load
+    from ultralytics.nn.tasks import guess_model_task, torch_safe_load
 
     expected = "an ultralytics checkpoint (.pt)"
     try:
         # The flag is passed too: another import of ultralytics may have come before ours.
         checkpoint, _ = torch_safe_load(str(path), safe_only=True)
-    except _LOAD_ERRORS as error:
+    except LOAD_ERRORS as error:
         raise bad_weights(path, expected, error) from error
     model = (checkpoint.get("ema") or checkpoint.get("model")) if checkpoint else None
     if not isinstance(model, torch.nn.Module) or not hasattr(model, "names"):
         raise bad_weights(path, expected)
     model.args = {**checkpoint.get("train_args", {}), **_as_dict(getattr(model, "args", {}))}
+    model.task = getattr(model, "task", None) or guess_model_task(model)
     return model.float().eval().to(device)
-
-
-# What torch's and ultralytics' loaders raise on a file that is no such checkpoint.
-_LOAD_ERRORS = (
-    OSError,
-    EOFError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-    KeyError,
-    AttributeError,
-    AssertionError,
-    ImportError,
-    pickle.UnpicklingError,
-)
 
 
 def input_size_px(model: Any, *, default: int) -> int:

@@ -150,7 +150,7 @@ def _load_torch(path: Path, device: str | None) -> YoloNetwork:
 
     place = pick_device(device)
     model = load_checkpoint(path, device=place)
-    task = _check_task(path, getattr(model, "task", None) or _guess_task(model))
+    task = _check_task(path, model.task)
     model = model.fuse(verbose=False)
     side = input_size_px(model, default=_SIZE_PX)
     names = model.names.values() if isinstance(model.names, dict) else model.names
@@ -164,10 +164,6 @@ def _load_torch(path: Path, device: str | None) -> YoloNetwork:
     )
 
 
-def _guess_task(model: Any) -> str:
-    return {"Segment": "segment", "Detect": "detect"}.get(type(model.model[-1]).__name__, "unknown")
-
-
 def _forward_torch(
     model: Any, device: Any, batch: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray | None]:
@@ -175,8 +171,8 @@ def _forward_torch(
 
     with torch.inference_mode():
         output = model(torch.from_numpy(batch).to(device))
-    first = output[0] if isinstance(output, tuple) else output
-    rows, prototypes = first if isinstance(first, tuple) else (first, None)
+    first = output[0] if isinstance(output, tuple | list) else output
+    rows, prototypes = first if isinstance(first, tuple | list) else (first, None)
     return rows.cpu().numpy(), None if prototypes is None else prototypes.cpu().numpy()
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ilv_dataset.simulation.vocabulary import Rgb
+from ilv_dataset.simulation.nouns import Rgb
 
 # Links of pybullet_data/franka_panda/panda.urdf: joints 0-6 turn, link 8 is the hand, joints 9
 # and 10 are the fingers, link 11 is the point between the finger tips. Limits from its <limit>s.
@@ -84,9 +84,7 @@ class Arm:
         for index, value in zip(
             (*range(NUM_TURNING_JOINTS), *FINGER_JOINTS), (*joints, *fingers), strict=True
         ):
-            self._bullet.resetJointState(
-                self._body, index, value, physicsClientId=self._client
-            )
+            self._bullet.resetJointState(self._body, index, value, physicsClientId=self._client)
 
     def _miss_m(self, target: np.ndarray) -> float:
         """Distance from the finger tips to where they should be."""

@@ -1,4 +1,4 @@
-"""Episodes with their pictures: plans that are rendered, checked by what is seen, and drawn anew."""
+"""Episodes with their pictures: plans rendered, checked by what is seen, and drawn anew."""
 
 from __future__ import annotations
 

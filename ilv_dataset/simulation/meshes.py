@@ -1,4 +1,4 @@
-"""Procedural triangle meshes (lathe, tube, ellipsoid, cuboid, open box) and the OBJ text they are saved as.
+"""Procedural triangle meshes, turned, bent or cut from cuboids, and their OBJ text.
 
 Metres, z up; a mesh stands on z = 0 where its recipe says so. Nothing here knows the renderer.
 """
@@ -63,7 +63,7 @@ def cuboid(size_xyz: Sequence[float], at_xyz: Sequence[float] = (0.0, 0.0, 0.0))
             normals.append(np.tile(np.eye(3)[axis] * side, (4, 1)))
     half = np.asarray(size_xyz) / 2
     faces = [[[k, k + 1, k + 2], [k, k + 2, k + 3]] for k in range(0, 24, 4)]
-    centre = np.asarray(at_xyz) + [0.0, 0.0, half[2]]
+    centre = np.add(at_xyz, (0.0, 0.0, half[2]))
     return Mesh(
         np.concatenate(vertices) * half + centre,
         np.concatenate(normals),
@@ -122,9 +122,7 @@ def tube(path_xyz: Sequence[Sequence[float]], radii: Sequence[float], *, sides: 
     rings = [_ring(direction, sides) for direction in ahead]
     normals = np.stack(rings)
     vertices = path[:, None] + normals * size[:, None, None]
-    body = Mesh(
-        vertices.reshape(-1, 3), normals.reshape(-1, 3), _grid_faces(len(path), sides + 1)
-    )
+    body = Mesh(vertices.reshape(-1, 3), normals.reshape(-1, 3), _grid_faces(len(path), sides + 1))
     return merge_meshes(
         [body, _cap(vertices[0], -ahead[0], path[0]), _cap(vertices[-1], ahead[-1], path[-1])]
     )
@@ -161,9 +159,7 @@ def _grid_faces(rows: int, columns: int) -> np.ndarray:
     """Triangles over a grid of vertices, (2 * (rows - 1) * (columns - 1), 3)."""
     start = (np.arange(rows - 1)[:, None] * columns + np.arange(columns - 1)).reshape(-1)
     near, far = start + 1, start + columns
-    return np.concatenate(
-        [np.stack([start, near, far + 1], 1), np.stack([start, far + 1, far], 1)]
-    )
+    return np.concatenate([np.stack([start, near, far + 1], 1), np.stack([start, far + 1, far], 1)])
 
 
 def _ring(direction: np.ndarray, sides: int) -> np.ndarray:

@@ -222,9 +222,7 @@ def _are_alike(things: Sequence[Thing]) -> bool:
     return any(len(group & nouns) > 1 for group in ALIKE)
 
 
-_OTHERS: Mapping[
-    str, Callable[[Sequence[Thing], np.random.Generator], list[Thing] | None]
-] = {
+_OTHERS: Mapping[str, Callable[[Sequence[Thing], np.random.Generator], list[Thing] | None]] = {
     "clutter": _draw_clutter,
     "same-noun": _draw_noun_twin,
     "same-colour": _draw_colour_twins,
@@ -251,10 +249,7 @@ def _draw_hidden_scene(rng: np.random.Generator) -> Scene | None:
     poses[1, 3] = across
     # The hand is narrow along the mover's long side, so that side points away from the pot.
     poses[0, 3] = across - np.pi / 2
-    poses[0, :2] = poses[1, :2] + behind * (
-        depth * target.scale + mover.radius_m + HIDING_GAP_M
-    )
+    poses[0, :2] = poses[1, :2] + behind * (depth * target.scale + mover.radius_m + HIDING_GAP_M)
     others = [(poses[row, :2], things[row].radius_m) for row in range(2, len(things))]
     is_reached = poses[0, 0] > HIDDEN_NEAREST_M and is_free(poses[0, :2], mover.radius_m, others)
     return Scene(tuple(things), poses, look) if is_reached else None
-

@@ -17,9 +17,9 @@ from ilv_dataset.simulation import shading
 from ilv_dataset.simulation.arms import Arm
 from ilv_dataset.simulation.meshes import Mesh, cuboid, format_obj
 from ilv_dataset.simulation.motion import Arrangement
+from ilv_dataset.simulation.nouns import COLOURS, Rgb
 from ilv_dataset.simulation.scenes import Camera, Light, Scene, Thing
 from ilv_dataset.simulation.textures import paint_table
-from ilv_dataset.simulation.vocabulary import COLOURS, Rgb
 
 FRAME_PX = 256
 TABLE_XY_M = ((-0.45, 1.15), (-0.80, 0.80))
@@ -71,10 +71,11 @@ class World:
         self._folder = tempfile.TemporaryDirectory(prefix="ilv-simulation-")
         self._client: int = self._bullet.connect(self._bullet.DIRECT)
         self._texture = paint_table(scene.look.table_kind, scene.look.table_seed)
-        self._table = self._load_furniture()
+        # What is in front is loaded first: pixels behind it are then dropped before they are shaded.
         urdf = models / "franka_panda" / "panda.urdf"
         self._arm = Arm(self._bullet, self._client, urdf, scene.look.arm_rgb)
         self._bodies = [self._load_thing(thing) for thing in scene.things]
+        self._table = self._load_furniture()
 
     def __enter__(self) -> World:
         return self
@@ -147,13 +148,14 @@ class World:
         )
 
     def _load_furniture(self) -> int:
-        """Adds floor and table; returns the table, white, for its texture is laid on later."""
-        floor = cuboid((8.0, 8.0, 0.02), (0.0, 0.0, FLOOR_Z_M - 0.02))
-        self._load_body([(self._save_mesh("floor", floor), self._look.floor_rgb)])
+        """Adds table and floor; returns the table, white, for its texture is laid on later."""
         (west, east), (south, north) = TABLE_XY_M
         middle = ((west + east) / 2, (south + north) / 2, -TABLE_THICK_M)
-        table = cuboid((east - west, north - south, TABLE_THICK_M), middle)
-        return self._load_body([(self._save_mesh("table", table), WHITE)])
+        top = cuboid((east - west, north - south, TABLE_THICK_M), middle)
+        table = self._load_body([(self._save_mesh("table", top), WHITE)])
+        floor = cuboid((8.0, 8.0, 0.02), (0.0, 0.0, FLOOR_Z_M - 0.02))
+        self._load_body([(self._save_mesh("floor", floor), self._look.floor_rgb)])
+        return table
 
     def _load_thing(self, thing: Thing) -> int:
         parts = []

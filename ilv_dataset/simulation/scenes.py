@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ilv_dataset.simulation.nouns import Noun, Rgb
 from ilv_dataset.simulation.textures import TABLE_KINDS
-from ilv_dataset.simulation.vocabulary import NOUNS, Noun, Rgb
+from ilv_dataset.simulation.vocabulary import NOUNS
 
 # The part of the table that the arm reaches, metres: x away from its base, y to its left.
 WORKSPACE_XY_M = ((0.40, 0.68), (-0.23, 0.23))
@@ -123,9 +124,7 @@ def draw_places(things: Sequence[Thing], rng: np.random.Generator) -> np.ndarray
     return poses
 
 
-def is_free(
-    xy: np.ndarray, radius_m: float, others: Sequence[tuple[np.ndarray, float]]
-) -> bool:
+def is_free(xy: np.ndarray, radius_m: float, others: Sequence[tuple[np.ndarray, float]]) -> bool:
     """True where a circle keeps its distance from all the other (centre, radius)."""
     return all(
         float(np.hypot(*(xy - place))) >= radius_m + other_m + GAP_M for place, other_m in others

@@ -98,8 +98,7 @@ def _places_beside(
     for angle in rng.permutation(16) * (np.pi / 8):
         xy = scene.poses[target, :2] + rotate_xy(np.array([distance, 0.0]), float(angle))
         inside = all(
-            low <= value <= high
-            for value, (low, high) in zip(xy, WORKSPACE_XY_M, strict=True)
+            low <= value <= high for value, (low, high) in zip(xy, WORKSPACE_XY_M, strict=True)
         )
         if inside and is_free(xy, thing.radius_m, others):
             yield np.array([*xy, 0.0, scene.poses[mover, 3]])

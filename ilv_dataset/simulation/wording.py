@@ -91,7 +91,9 @@ def word_task(
     first, second = articles[int(rng.choice(len(ARTICLES), p=[share for _, share in ARTICLES]))]
     text = template.format(
         a=name_thing(mover, things, article=first, says_colour=_likes_colour(things[mover], rng)),
-        b=name_thing(target, things, article=second, says_colour=_likes_colour(things[target], rng)),
+        b=name_thing(
+            target, things, article=second, says_colour=_likes_colour(things[target], rng)
+        ),
     )
     style = float(rng.random())
     if style < SENTENCE_SHARE:

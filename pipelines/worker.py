@@ -1,0 +1,41 @@
+"""A local worker process: Beam's own, but quiet, and gone when its launcher is.
+
+Run by Beam as `python -m ilv_dataset.pipelines.worker`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import threading
+import time
+
+LAUNCHER = "ILV_LAUNCHER_PID"
+_LOOK_EVERY_S = 1.0
+
+
+def main() -> None:
+    """Serves the launcher until it is done or dead.
+
+    A launcher that is killed takes no worker with it; one that went on would write beside the
+    run that resumes.
+    """
+    logging.disable(logging.ERROR)  # a worker logs every step it takes; errors go to the launcher
+    from apache_beam.runners.worker import sdk_worker_main
+
+    threading.Thread(target=_die_with, args=(int(os.environ[LAUNCHER]),), daemon=True).start()
+    sdk_worker_main.main(sys.argv)
+
+
+def _die_with(launcher: int) -> None:
+    while True:
+        try:
+            os.kill(launcher, 0)  # asks whether it is there, and does no more
+        except ProcessLookupError:
+            os._exit(1)
+        time.sleep(_LOOK_EVERY_S)
+
+
+if __name__ == "__main__":
+    main()
