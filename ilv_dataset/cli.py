@@ -51,7 +51,7 @@ def _choices(allowed: Sequence[str]) -> Callable[..., tuple[str, ...]]:
 
 _RUN_OPTIONS = (
     click.argument("dataset"),
-    click.argument("beam_args", nargs=-1, type=click.UNPROCESSED),
+    click.argument("beam_args", nargs=-1, type=click.UNPROCESSED, metavar="[-- BEAM_FLAGS]"),
     click.option("--data-dir", metavar="DIR", help="Folder of TFDS datasets, local or gs://."),
     click.option("--out", metavar="DIR", default="out", show_default=True, help="Output folder."),
     click.option("--split", "splits", multiple=True, help="Only this split; may be repeated."),

@@ -13,9 +13,7 @@ from ilv_dataset.records import ParsedInstruction, Phrase
 _WORD = re.compile(r"[^\W_]+(?:['\u2019\-][^\W_]+)*")
 _POSSESSIVE = re.compile(r"['\u2019]s\b")
 # A quotation mark, but not the apostrophe inside a word.
-QUOTE = re.compile(
-    r"[\"`\u201c\u201d]|(?<![^\W_])['\u2018\u2019]|['\u2018\u2019](?![^\W_])"
-)
+QUOTE = re.compile(r"[\"`\u201c\u201d]|(?<![^\W_])['\u2018\u2019]|['\u2018\u2019](?![^\W_])")
 _ALTERNATIVE = re.compile(r" or | ?/ ?")
 # "yellow egg shape" is about an egg.
 _EMPTY_HEADS = frozenset(("shape", "shaped"))

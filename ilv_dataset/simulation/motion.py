@@ -101,7 +101,7 @@ def rest_place(scene: Scene, poses: np.ndarray, index: int) -> np.ndarray:
         height = float(poses[other, 2]) + seat.z_m * below.scale
         if distance > radius or height <= best[2]:
             continue
-        slack = max(0.0, radius - thing.radius_m) if seat.has_rim else distance
+        slack = max(0.0, radius - thing.foot_m) if seat.has_rim else distance
         keep = min(1.0, slack / distance) if distance else 1.0
         best = np.array([*(poses[other, :2] + away * keep), height])
     return best
@@ -112,7 +112,7 @@ def fits(thing: Thing, below: Thing) -> bool:
     seat = below.kind.seat
     if seat is None or (thing.kind.rolls and not seat.has_rim):
         return False
-    return thing.radius_m <= seat.radius_m * below.scale
+    return thing.foot_m <= seat.radius_m * below.scale
 
 
 def _carry(now: Arrangement) -> Arrangement:

@@ -73,7 +73,8 @@ class Noun:
     """One kind of object.
 
     `radius_m` is the circle about its origin that holds its footprint, `body_m` the same without
-    its handles (0 where it has none); `rolls` keeps it off
+    its handles, `foot_m` what it needs of a seat, over which thin ends may reach (0: as
+    `radius_m`); `rolls` keeps it off
     seats without a rim; `seat` is None where nothing can be put; `is_mover` is False for what
     stays where it is.
     """
@@ -88,6 +89,7 @@ class Noun:
     rolls: bool = False
     is_mover: bool = True
     body_m: float = 0.0
+    foot_m: float = 0.0
     yaw_rad: tuple[float, float] = (-np.pi, np.pi)  # how it may stand, 0 facing the camera
 
 

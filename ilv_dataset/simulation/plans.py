@@ -148,22 +148,26 @@ def _draw_scene(case: str, rng: np.random.Generator) -> Scene | None:
 def _draw_pair(rng: np.random.Generator) -> list[Thing]:
     """A mover and a target between which something can be done."""
     relation = str(rng.choice(list(RELATION_SHARES), p=list(RELATION_SHARES.values())))
-    while True:
-        mover, target = _draw_thing(rng), _draw_thing(rng)
-        seat = target.kind.seat
-        if not mover.kind.is_mover or mover.noun == target.noun:
-            continue
-        if relation == "beside":
-            return [mover, target]
-        if seat is not None and seat.relation == relation and fits(mover, target):
-            return [mover, target]
+    mover = _draw_thing(rng, _pick([name for name, noun in NOUNS.items() if noun.is_mover], rng))
+    targets = [_draw_thing(rng, name) for name in NOUNS if name != mover.noun]
+    seats = [
+        target
+        for target in targets
+        if target.kind.seat is not None
+        and target.kind.seat.relation == relation
+        and fits(mover, target)
+    ]
+    choices = seats or targets
+    return [mover, choices[int(rng.integers(len(choices)))]]
+
+
+def _pick(names: Sequence[str], rng: np.random.Generator) -> str:
+    return names[int(rng.integers(len(names)))]
 
 
 def _draw_thing(rng: np.random.Generator, noun: str = "", colour: str = "") -> Thing:
-    names = list(NOUNS)
-    noun = noun or names[int(rng.integers(len(names)))]
-    colours = NOUNS[noun].colours
-    colour = colour or colours[int(rng.integers(len(colours)))]
+    noun = noun or _pick(list(NOUNS), rng)
+    colour = colour or _pick(NOUNS[noun].colours, rng)
     return Thing(noun, colour, round(float(rng.uniform(*SCALES)), 3))
 
 
@@ -187,7 +191,7 @@ def _draw_noun_twin(pair: Sequence[Thing], rng: np.random.Generator) -> list[Thi
     colours = [colour for colour in thing.kind.colours if colour != thing.colour]
     if not colours:
         return None
-    twin = _draw_thing(rng, thing.noun, colours[int(rng.integers(len(colours)))])
+    twin = _draw_thing(rng, thing.noun, _pick(colours, rng))
     return [twin, *_draw_others(pair, rng, (0, 2))]
 
 
@@ -232,9 +236,9 @@ _OTHERS: Mapping[str, Callable[[Sequence[Thing], np.random.Generator], list[Thin
 
 def _draw_hidden_scene(rng: np.random.Generator) -> Scene | None:
     """A pot or box that hides what is to be put into it, until the arm lifts that."""
-    target = replace(_draw_thing(rng, ("pot", "box")[int(rng.integers(2))]), scale=HIDING_SCALE)
+    target = replace(_draw_thing(rng, _pick(("pot", "box"), rng)), scale=HIDING_SCALE)
     low = [name for name, noun in NOUNS.items() if noun.is_mover and noun.height_m < HIDDEN_MAX_M]
-    mover = _draw_thing(rng, low[int(rng.integers(len(low)))])
+    mover = _draw_thing(rng, _pick(low, rng))
     look = draw_look(rng, elevation_deg=HIDING_ELEVATION_DEG)
     things = [mover, target, *_draw_others([mover, target], rng, (1, 2))]
     poses = draw_places(things, rng)

@@ -46,6 +46,11 @@ class Thing:
         """Radius of the circle that holds its footprint."""
         return self.kind.radius_m * self.scale
 
+    @property
+    def foot_m(self) -> float:
+        """Radius of what it needs of a seat."""
+        return (self.kind.foot_m or self.kind.radius_m) * self.scale
+
 
 @dataclass(frozen=True)
 class Camera:
@@ -149,11 +154,11 @@ def _draw_light(rng: np.random.Generator) -> Light:
 def _draw_camera(rng: np.random.Generator, elevation_deg: tuple[float, float]) -> Camera:
     azimuth = np.deg2rad(rng.uniform(-38, 38))
     height = np.deg2rad(rng.uniform(*elevation_deg))
-    target = np.array([rng.uniform(0.50, 0.53), rng.uniform(-0.02, 0.02), 0.05])
+    target = np.array([rng.uniform(0.50, 0.53), rng.uniform(-0.02, 0.02), 0.04])
     towards = np.array(
         [np.cos(azimuth) * np.cos(height), np.sin(azimuth) * np.cos(height), np.sin(height)]
     )
-    eye = target + towards * rng.uniform(0.90, 1.0)
+    eye = target + towards * rng.uniform(0.82, 0.92)
     return Camera(_rounded(eye), _rounded(target), round(float(rng.uniform(38, 42)), 3))
 
 

@@ -70,19 +70,23 @@ def _goals(
     scene: Scene, mover: int, target: int, relation: str, rng: np.random.Generator
 ) -> Iterator[np.ndarray]:
     """Places that would do, each (4,), the preferred ones first."""
-    below, poses = scene.things[target], scene.poses
-    yaw = float(poses[mover, 3])
+    thing, below, poses = scene.things[mover], scene.things[target], scene.poses
     if relation == "beside":
         yield from _places_beside(scene, mover, target, rng)
-    elif fits(scene.things[mover], below) and below.kind.seat is not None:
-        height = float(poses[target, 2]) + below.kind.seat.z_m * below.scale
-        # A block stands square on a block, whichever of its sides is in front.
-        square = float(poses[target, 3]) + np.pi / 2 * np.round(
-            (yaw - float(poses[target, 3])) / (np.pi / 2)
-        )
-        for turn in (yaw,) if below.kind.seat.has_rim else (square,):
-            for extra in (0.0, 0.5, -0.5, 1.0, -1.0) if below.kind.seat.has_rim else (0.0,):
-                yield np.array([*poses[target, :2], height, turn + extra])
+        return
+    seat = below.kind.seat
+    if seat is None or not fits(thing, below):
+        return
+    yaw, square = float(poses[mover, 3]), float(poses[target, 3])
+    if not seat.has_rim:  # a block stands square on a block, whichever of its sides is in front
+        turns = [square + np.pi / 2 * float(np.round((yaw - square) / (np.pi / 2)))]
+    elif thing.foot_m < thing.radius_m:  # long things lie along a tray, not across it
+        turns = [square + np.pi * float(np.round((yaw - square) / np.pi))]
+    else:
+        turns = [yaw + extra for extra in (0.0, 0.5, -0.5, 1.0, -1.0)]
+    height = float(poses[target, 2]) + seat.z_m * below.scale
+    for turn in turns:
+        yield np.array([*poses[target, :2], height, turn])
 
 
 def _places_beside(

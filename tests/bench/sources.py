@@ -16,7 +16,7 @@ from ilv_dataset.formats.tfrecord import frame_record
 
 NAME, VERSION = "bench_robot", "1.0.0"
 NUM_FRAMES = 61  # distinct ones of a size; prime, so that no two episodes show the same sequence
-_NOISE = 13.0  # grey levels; makes a 256x256 frame at quality 95 about 30 kB, as real ones are
+_NOISE = 7.6  # grey levels; makes a 256x256 frame at quality 95 about 30 kB, as real ones are
 _QUALITY = 95
 _FEATURES = "tensorflow_datasets.core.features"
 _THINGS = ("orange", "apple", "banana", "carrot", "spoon", "fork", "knife", "bottle")
@@ -60,7 +60,8 @@ def generate_source(
     """
     folder = data_dir / NAME / VERSION
     folder.mkdir(parents=True)
-    frames = {size.side_px: _draw_frames(size.side_px) for shard in shards for size in shard}
+    sides_px = sorted({size.side_px for shard in shards for size in shard})
+    frames = {side_px: _draw_frames(side_px) for side_px in sides_px}
     num_shards = len(shards) * num_repeats
     number = num_bytes = 0
     for index, sizes in enumerate(shards):
