@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ilv_dataset.datasets import list_datasets, list_mixtures, plan_mixture
 from ilv_dataset.dataset_specs import DatasetSpec
+from ilv_dataset.datasets import find_mixture, list_datasets, plan_mixture
 
 
 def dataset_lines() -> list[str]:
@@ -17,20 +17,18 @@ def dataset_lines() -> list[str]:
     ]
 
 
-def mixture_lines() -> list[str]:
-    """A paragraph a mixture: its parts, and how many episodes they add up to."""
-    lines = []
-    for mixture in list_mixtures():
-        rows = plan_mixture(mixture)
-        num_episodes = sum(row.num_episodes for row in rows)
-        num_expected = sum(row.num_with_instruction for row in rows)
-        lines.append(f"mixture {mixture.name}: {mixture.title}")
-        lines += [f"  {row.dataset:<16}{row.num_episodes:>9,}" for row in rows]
-        lines.append(
-            f"  {'in all':<16}{num_episodes:>9,} source episodes, about {num_expected:,} of them "
-            "with an instruction"
-        )
-    return lines
+def mixture_lines(name: str) -> list[str]:
+    """The parts of a mixture, and how many episodes they add up to."""
+    mixture = find_mixture(name)
+    rows = plan_mixture(mixture)
+    num_episodes = sum(row.num_episodes for row in rows)
+    num_expected = sum(row.num_with_instruction for row in rows)
+    return [
+        f"mixture {mixture.name}: {mixture.title}",
+        *(f"  {row.dataset:<16}{row.num_episodes:>9,}" for row in rows),
+        f"  {'in all':<16}{num_episodes:>9,} source episodes, "
+        f"about {num_expected:,} expected to be interleaved",
+    ]
 
 
 def _row(spec: DatasetSpec) -> tuple[str, ...]:

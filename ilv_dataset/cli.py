@@ -173,13 +173,16 @@ def datasets(as_json: bool) -> None:
         ilv datasets --json
     """
     from ilv_dataset.catalogues import dataset_lines, mixture_lines
-    from ilv_dataset.datasets import dataset_rows
+    from ilv_dataset.datasets import dataset_rows, list_mixtures
 
     if as_json:
         for row in dataset_rows():
             click.echo(json.dumps(row))
         return
-    click.echo("\n".join([*dataset_lines(), "", *mixture_lines()]))
+    lines = dataset_lines()
+    for mixture in list_mixtures():
+        lines += ["", *mixture_lines(mixture.name)]
+    click.echo("\n".join(lines))
 
 
 @main.command()
@@ -223,8 +226,12 @@ def simulate(out: Path, episodes: int, seed: int, workers: int | None) -> None:
 
 
 def _run(steps: Sequence[str], *, beam_args: tuple[str, ...], dry_run: bool, **values: Any) -> None:
+    from ilv_dataset.catalogues import mixture_lines
+    from ilv_dataset.datasets import is_mixture
     from ilv_dataset.running import describe_plans, plan_datasets, prepare_plan, run_plan
 
+    if is_mixture(values["dataset"]):
+        click.echo("\n".join([*mixture_lines(values["dataset"]), ""]), err=True)
     plans = plan_datasets(values, beam_args)
     fingerprints = [] if dry_run else [prepare_plan(plan) for plan in plans]
     click.echo("\n".join(describe_plans(plans)), err=True)

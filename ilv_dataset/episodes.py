@@ -10,10 +10,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ilv_dataset.datasets import DatasetSpec
+from ilv_dataset.dataset_specs import DatasetSpec
 from ilv_dataset.errors import RecordError
 from ilv_dataset.formats.example import BytesValues, Example, Values
 from ilv_dataset.formats.features import Feature
+from ilv_dataset.formats.ragged import check_rows, flat_path, slice_rows
 from ilv_dataset.records import Span
 
 MAX_PROBE_FRAMES = 10  # a span; Source: the paper's scripts look at every max(5, T/10)-th frame
@@ -116,28 +117,20 @@ def check_features(example: Example, features: Sequence[Feature]) -> int:
 
     Raises: RecordError features-mismatch, naming the feature.
     """
-    num_steps: int | None = None
+    num_steps = _count_steps(example, features)
     for feature in features:
-        values = example.get(feature.path)
-        if feature.sequence_rank and feature.in_steps:
-            _check_ragged(example, feature)
-            continue
+        path = flat_path(feature) if feature.ragged_rank else feature.path
+        values = example.get(path)
         if values is None:
             if feature.optional:
                 continue
-            raise RecordError("features-mismatch", f"the record has no {feature.path}")
-        _check_type(feature, values)
-        if not feature.in_steps or not feature.num_stored:
-            continue
-        found, left = divmod(len(values), feature.num_stored)
-        num_steps = found if num_steps is None else num_steps
-        if left or found != num_steps:
-            raise RecordError(
-                "features-mismatch",
-                f"{feature.path} has {len(values)} values, expected "
-                f"{num_steps} steps of {feature.num_stored}",
-            )
-    return num_steps or 0
+            raise RecordError("features-mismatch", f"the record has no {path}")
+        rows = num_steps if feature.in_steps else None if feature.sequence_rank else 1
+        if feature.ragged_rank:
+            rows = check_rows(example, feature, rows)
+        _check_type(feature, path, values)
+        _check_number(feature, path, len(values), rows)
+    return num_steps
 
 
 def decode_instructions(example: Example, spec: DatasetSpec, num_steps: int) -> list[bytes]:
@@ -145,7 +138,9 @@ def decode_instructions(example: Example, spec: DatasetSpec, num_steps: int) -> 
 
     Raises: RecordError features-mismatch where the record holds no such instruction.
     """
-    values = example[f"steps/{spec.instruction_key}"]
+    values = example.get(f"steps/{spec.instruction_key}")
+    if values is None:
+        raise RecordError("features-mismatch", f"the record has no steps/{spec.instruction_key}")
     if isinstance(values, BytesValues):
         return list(values)
     codes = values.reshape(num_steps, -1)
@@ -171,15 +166,32 @@ def is_whole_image(payload: bytes, start: int, end: int) -> bool:
     return payload[start:end].rstrip(b"\0").endswith(tail)
 
 
-def _check_ragged(example: Example, feature: Feature) -> None:
-    """A value of its own number a step is stored as flat values and row lengths."""
-    for name in ("ragged_flat_values", "ragged_row_lengths_0"):
-        if f"{feature.path}/{name}" not in example and not feature.optional:
-            raise RecordError("features-mismatch", f"the record has no {feature.path}/{name}")
+def _count_steps(example: Example, features: Sequence[Feature]) -> int:
+    """The number of steps, from the first feature that tells it; 0 where none is there."""
+    for feature in features:
+        if feature.in_steps and not feature.ragged_rank and feature.num_stored:
+            values = example.get(feature.path)
+            if values is not None:
+                return len(values) // feature.num_stored
+    return 0
 
 
-def _check_type(feature: Feature, values: Values) -> None:
-    if len(values) == 0:
+def _check_number(feature: Feature, path: str, found: int, rows: int | None) -> None:
+    """Checks how many values there are; `rows` None is any number of rows."""
+    if rows is None:
+        fits = found % feature.num_stored == 0 if feature.num_stored else True
+    elif feature.num_stored is None:
+        fits = found % rows == 0 if rows else found == 0
+    else:
+        fits = found == rows * feature.num_stored
+    if not fits:
+        width = "any number" if feature.num_stored is None else feature.num_stored
+        expected = f"expected {'rows' if rows is None else rows} of {width}"
+        raise RecordError("features-mismatch", f"{path} has {found} values, {expected}")
+
+
+def _check_type(feature: Feature, path: str, values: Values) -> None:
+    if len(values) == 0:  # an empty list has no type in a record
         return
     is_bytes = feature.kind != "tensor" or feature.dtype == "string"
     is_float = "float" in feature.dtype
@@ -189,7 +201,7 @@ def _check_type(feature: Feature, values: Values) -> None:
     else:
         found = "float" if np.issubdtype(values.dtype, np.floating) else "integer"
     if found != expected:
-        message = f"{feature.path} holds {found} values, expected {expected}"
+        message = f"{path} holds {found} values, expected {expected}"
         raise RecordError("features-mismatch", message)
 
 
@@ -197,12 +209,15 @@ def _frame_faults(example: Example, features: Sequence[Feature], num_steps: int)
     """Step -> what is wrong with one of its frames, seen from header and end marker alone."""
     faults: dict[int, str] = {}
     for feature in features:
-        if feature.kind != "image" or not feature.in_steps or feature.sequence_rank:
+        if feature.kind != "image" or not feature.in_steps:
             continue
-        values = example[feature.path]
+        values = example.get(flat_path(feature) if feature.ragged_rank else feature.path)
         if not isinstance(values, BytesValues):
             continue
-        for step, (start, end) in enumerate(values.ranges):
+        steps = np.arange(num_steps)
+        for lengths in slice_rows(example, feature, 0, num_steps).lengths:
+            steps = np.repeat(steps, lengths)
+        for step, (start, end) in zip(steps.tolist(), values.ranges, strict=True):
             if not is_whole_image(values.payload, start, end):
                 faults.setdefault(step, f"{feature.path} of step {step} is cut or no image")
     return faults

@@ -116,7 +116,7 @@ def load_lexicon() -> Lexicon:
     sets = {name: frozenset(nouns[name].split()) for name in names}
     sets["positioned"] = frozenset(tables["position"]["positioned"].split())
     sets["abstract"] = frozenset(nouns["abstract"].split())
-    for name in ("gerund_modifier", "gerund_opener", "phrasal", "particle"):
+    for name in ("gerund_modifier", "gerund_opener", "phrasal", "verblike", "particle"):
         sets[name] = frozenset(verbs[name].split())
     bases = [verb for key in ("strict", "loose", "nounlike") for verb in verbs[key].split()]
     return Lexicon(

@@ -5,6 +5,7 @@ Reads only what is asked for; whether it is true is left to `validation`.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -134,11 +135,8 @@ def read_schema(path: str) -> pa.Schema:
 
     Raises: StorageError.
     """
-    with files.open_read(path) as file:
-        try:
-            return pq.ParquetFile(file).schema_arrow
-        except PARQUET_ERRORS as error:
-            raise StorageError(f"{path}: not a readable Parquet file: {error}") from error
+    with _opened(path) as file:
+        return file.schema_arrow
 
 
 def read_batches(
@@ -148,9 +146,25 @@ def read_batches(
 
     Raises: StorageError where the file is missing or is not Parquet.
     """
+    with _opened(path) as file:
+        yield from file.iter_batches(batch_size=batch_rows, columns=columns)
+
+
+def read_dicts(path: str, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
+    """Streams the rows of a Parquet file as plain values.
+
+    Raises: StorageError where the file is missing or is not Parquet.
+    """
+    with _opened(path) as file:
+        for batch in file.iter_batches(batch_size=256, columns=columns):
+            yield from batch.to_pylist()
+
+
+@contextlib.contextmanager
+def _opened(path: str) -> Iterator[pq.ParquetFile]:
     with files.open_read(path) as file:
         try:
-            yield from pq.ParquetFile(file).iter_batches(batch_size=batch_rows, columns=columns)
+            yield pq.ParquetFile(file)
         except PARQUET_ERRORS as error:
             raise StorageError(f"{path}: not a readable Parquet file: {error}") from error
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Set
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from ilv_dataset.lexicon import Role, find_role, load_lexicon, singular
-from ilv_dataset.records import ParsedInstruction, Phrase
+from ilv_dataset.records import ParsedInstruction
 
 _WORD = re.compile(r"[^\W_]+(?:['\u2019\-][^\W_]+)*")
 _POSSESSIVE = re.compile(r"['\u2019]s\b")
@@ -134,10 +134,7 @@ def score_phrases(
 
 def encode_parsed(parsed: ParsedInstruction) -> dict[str, Any]:
     """One JSON object of `ilv phrases`, as schemas/noun_phrases.v1.json describes it."""
-    return {**asdict(parsed), "objects": [asdict(found) for found in parsed.objects]}
-
-
-def decode_parsed(encoded: Mapping[str, Any]) -> ParsedInstruction:
-    """The value of an object that `encode_parsed` made."""
-    objects: Sequence[Mapping[str, Any]] = encoded["objects"]
-    return ParsedInstruction(**{**encoded, "objects": tuple(Phrase(**found) for found in objects)})
+    return {
+        "instruction": parsed.instruction,
+        "objects": [asdict(found) for found in parsed.objects],
+    }

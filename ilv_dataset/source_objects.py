@@ -2,31 +2,53 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from ilv_dataset.crops import decode_image
-from ilv_dataset.datasets import SourceObjectKeys
+from ilv_dataset.dataset_specs import SourceObjectKeys
 from ilv_dataset.errors import RecordError
 from ilv_dataset.formats.example import BytesValues, Example, Values
+from ilv_dataset.formats.features import Feature, find_feature
+from ilv_dataset.formats.ragged import flat_path, slice_rows
 from ilv_dataset.records import SourceObjects
 
+_OBJECTS_MAX = 255  # the label image has 8 bits, and 0 is the background
 
-def read_source_objects(example: Example, keys: SourceObjectKeys, *, step: int) -> SourceObjects:
-    """The marked objects of one step.
+
+def read_source_objects(
+    example: Example,
+    features: tuple[Feature, ...],
+    keys: SourceObjectKeys,
+    *,
+    step: int,
+    size_wh: tuple[int, int],
+) -> SourceObjects:
+    """The marked objects of one step of a record that fits `features` and `keys`.
 
     Boxes are stored as TFDS's BBoxFeature, (ymin, xmin, ymax, xmax) in 0..1 of the frame; the
     label image holds i + 1 where object i is seen.
 
+    Args:
+        size_wh: of the frame, pixels.
+
     Raises: RecordError features-mismatch or undecodable-image.
     """
-    labels_values = example[f"steps/{keys.labels}"]
-    names = _ragged_row(example, keys.names, step)
-    boxes = np.asarray(_ragged_row(example, keys.boxes, step), np.float32).reshape(-1, 4)
-    if not isinstance(labels_values, BytesValues) or len(names) != len(boxes):
+    names = _row(example, features, keys.names, step)
+    boxes = np.asarray(_row(example, features, keys.boxes, step), np.float32).reshape(-1, 4)
+    if len(names) != len(boxes) or len(names) > _OBJECTS_MAX:
         message = f"step {step} has {len(names)} object names and {len(boxes)} boxes"
         raise RecordError("features-mismatch", message)
+    if not np.isfinite(boxes).all():
+        raise RecordError("features-mismatch", f"step {step} has a box that is not finite")
+    labels_values = example[f"steps/{keys.labels}"]
+    assert isinstance(labels_values, BytesValues)  # check_features saw to it
     labels = decode_image(labels_values[step])[:, :, 0]
-    height, width = labels.shape
+    width, height = size_wh
+    if labels.shape != (height, width):
+        message = f"step {step}: the label image is {labels.shape[::-1]}, the frame {size_wh}"
+        raise RecordError("features-mismatch", message)
     scale = np.array([width, height, width, height], np.float32)
     identifiers = np.arange(1, len(names) + 1, dtype=np.uint8)
     return SourceObjects(
@@ -36,19 +58,16 @@ def read_source_objects(example: Example, keys: SourceObjectKeys, *, step: int) 
     )
 
 
-def _ragged_row(example: Example, key: str, step: int) -> Values | list[bytes]:
-    """Flat values of one step of a ragged feature, whatever the values' own shape."""
-    lengths = example[f"steps/{key}/ragged_row_lengths_0"]
-    values = example[f"steps/{key}/ragged_flat_values"]
-    if isinstance(lengths, BytesValues):
-        if len(values) == 0:  # no step marks any object
-            return []
-        raise RecordError("features-mismatch", f"{key} has no row lengths")
-    ends = np.cumsum(lengths)
-    if step >= len(ends) or (ends[-1] and len(values) % ends[-1]):
-        raise RecordError("features-mismatch", f"{key} has {len(values)} values, rows {lengths}")
-    width = len(values) // int(ends[-1]) if ends[-1] else 1
-    start, end = int(ends[step] - lengths[step]) * width, int(ends[step]) * width
-    if isinstance(values, BytesValues):
+def _row(
+    example: Example, features: tuple[Feature, ...], key: str, step: int
+) -> Values | list[bytes]:
+    """Flat values of one step of a ragged feature."""
+    feature = find_feature(features, f"steps/{key}")
+    assert feature is not None  # check_spec saw to it
+    rows = slice_rows(example, feature, step, step + 1)
+    values = example[flat_path(feature)]
+    width = feature.num_stored or 1
+    start, end = rows.start * width, rows.end * width
+    if isinstance(values, BytesValues):  # names, or boxes where no step has any
         return [values[index] for index in range(start, end)]
     return values[start:end]

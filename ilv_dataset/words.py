@@ -202,7 +202,8 @@ def _resolve_nounlike(word: Word, before: Word, after: Word, opening: int) -> Ro
     if before.role not in (Role.DETERMINER, Role.NUMBER, *MODIFIERS):
         if before.lower in _SUBJECTS:
             return Role.VERB
-        if after.role in _ARTICLES or (opening == 2 and after.role in _CONTENT_AHEAD):
+        opens = opening == 2 or (before.role is Role.JOIN and word.lower in sets["verblike"])
+        if after.role in _ARTICLES or (opens and after.role in _CONTENT_AHEAD):
             return Role.VERB
         is_phrasal = opening == 2 or (opening and word.lower in sets["phrasal"])
         if is_phrasal and after.lower in sets["particle"]:

@@ -13,7 +13,7 @@ import json
 import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import google_crc32c
 import numpy as np
@@ -24,7 +24,6 @@ from ilv_dataset.formats.tables import EpisodeRow, GroundedObject
 from ilv_dataset.jobs import Job
 from ilv_dataset.planning import ConvertOptions, plan_job
 from ilv_dataset.records import Detections, Frame, Masks, Phrase, Span
-from ilv_dataset.running import plan_datasets, run_plan
 
 DATASET, VERSION = "ilv_demo", "1.0.0"  # the registered dataset that carries boxes
 WIDTH, HEIGHT = 64, 48
@@ -34,6 +33,13 @@ INSTRUCTION = "put the carrot on the plate"
 
 Values = Sequence[bytes] | np.ndarray
 Record = dict[str, Values]
+
+
+class Converted(NamedTuple):
+    """What a run of `ilv convert` ended with."""
+
+    exit_code: int
+    stderr: str
 
 
 def make_episode(
@@ -199,11 +205,17 @@ def make_job(data_dir: Path, out: Path, **options: Any) -> Job:
     return plan_job(ConvertOptions(**given))
 
 
-def convert(data_dir: Path | str, out: Path | str, *beam_args: str, **options: Any) -> str | None:
-    """Runs `ilv convert demo` in this process; returns what would make it exit with 1."""
-    values = {"dataset": "demo", "data_dir": str(data_dir), "out": str(out), **options}
-    (plan,) = plan_datasets(values, beam_args)
-    return run_plan(plan, ("parse", "ground", "write"))
+def convert(data_dir: Path | str, out: Path | str, *arguments: str) -> Converted:
+    """Runs `ilv convert demo --data-dir ... --out ... <arguments>` in this process."""
+    from click.testing import CliRunner
+
+    from ilv_dataset.cli import main
+
+    command = ["convert", "demo", "--data-dir", str(data_dir), "--out", str(out), *arguments]
+    result = CliRunner().invoke(main, command)
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return Converted(result.exit_code, result.stderr)
 
 
 def read_table(path: Path | str) -> list[dict[str, Any]]:

@@ -22,6 +22,7 @@ from ilv_dataset.errors import RecordError
 
 _LENGTH_DELIMITED, _FIXED32, _VARINT = 2, 5, 0
 _TAG_1_BYTES = (1 << 3) | _LENGTH_DELIMITED
+_VARINTS_AT_ONCE = 1 << 16  # what is decoded or encoded at a time takes some 100 bytes a number
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,42 +68,93 @@ def parse_example(payload: bytes) -> dict[str, Values]:
     return example
 
 
-def encode_example(features: Mapping[str, Sequence[bytes] | np.ndarray]) -> bytes:
+def encode_example(features: Mapping[str, Sequence[bytes] | Values]) -> bytes:
     """Serializes one Example with the features in order of their names.
 
     Arrays of a floating type become float_list (float32), of an integer or bool type
     int64_list, both flattened in C order; sequences of bytes become bytes_list.
     """
-    entries = []
-    for name in sorted(features):
+    return b"".join(stream_example(features)[1])
+
+
+def stream_example(
+    features: Mapping[str, Sequence[bytes] | Values],
+) -> tuple[int, Iterator[bytes]]:
+    """What `encode_example` gives, as its length and pieces: one frame in memory at a time."""
+    entries = [_Entry.of(name, features[name]) for name in sorted(features)]
+    content = sum(len(entry.head) + entry.num_bytes for entry in entries)
+    head = _head(1, content)
+
+    def pieces() -> Iterator[bytes]:
+        yield head
+        for entry in entries:
+            yield entry.head
+            for value in entry.values:
+                yield _head(1, len(value))
+                yield value
+
+    return len(head) + content, pieces()
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """One feature on its way out: what is encoded already, then values of a bytes list."""
+
+    head: bytes
+    values: Sequence[bytes] | BytesValues
+    num_bytes: int  # of the encoded values
+
+    @classmethod
+    def of(cls, name: str, values: Sequence[bytes] | Values) -> _Entry:
+        """Encodes the name and everything that goes before the values of a bytes list."""
+        if isinstance(values, np.ndarray):
+            number, packed = _pack_numbers(values)
+            content, left = (_head(1, len(packed)) + packed if packed else b""), 0
+            values = ()
+        else:
+            sizes = [len(value) for value in values] if isinstance(values, Sequence) else [
+                end - start for start, end in values.ranges
+            ]
+            number, content = 1, b""
+            left = sum(len(_head(1, size)) + size for size in sizes)
         key = name.encode()
-        feature = _encode_feature(features[name])
-        entry = _delimit(1, key) + _delimit(2, feature)
-        entries.append(_delimit(1, entry))
-    return _delimit(1, b"".join(entries))
+        content = _head(number, len(content) + left) + content
+        content = _head(2, len(content) + left) + content
+        content = _head(1, len(key)) + key + content
+        return cls(_head(1, len(content) + left) + content, values, left)
 
 
 def _parse_entry(payload: bytes, start: int, end: int) -> tuple[str, Values]:
-    name, values = "", BytesValues(payload, ())
-    parsed: Values = values
+    name, features = "", []
     for number, field_start, field_end in _submessages(payload, start, end):
         if number == 1:
             name = payload[field_start:field_end].decode("utf-8")
         elif number == 2:
-            parsed = _parse_feature(payload, field_start, field_end)
-    return name, parsed
+            features.append((field_start, field_end))
+    return name, _parse_feature(payload, features)
 
 
-def _parse_feature(payload: bytes, start: int, end: int) -> Values:
-    values: Values = BytesValues(payload, ())
-    for number, list_start, list_end in _submessages(payload, start, end):
-        if number == 1:
-            values = BytesValues(payload, _bytes_ranges(payload, list_start, list_end))
-        elif number == 2:
-            values = _floats(payload, list_start, list_end)
-        elif number == 3:
-            values = _ints(payload, list_start, list_end)
-    return values
+def _parse_feature(payload: bytes, features: Sequence[tuple[int, int]]) -> Values:
+    """The values of a feature: of the last kind of list in it; lists of one kind merge."""
+    kind, lists = 0, []
+    for start, end in features:
+        for number, list_start, list_end in _submessages(payload, start, end):
+            if number != kind and number in (1, 2, 3):
+                kind, lists = number, []
+            if number == kind:
+                lists.append((list_start, list_end))
+    if kind == 2:
+        return _join([c for span in lists for c in _floats(payload, *span)], np.float32)
+    if kind == 3:
+        return _join([c for span in lists for c in _ints(payload, *span)], np.int64)
+    ranges = [_bytes_ranges(payload, *span) for span in lists]
+    return BytesValues(payload, ranges[0] if len(ranges) == 1 else sum(ranges, ()))
+
+
+def _join(chunks: Sequence[np.ndarray], dtype: type[np.generic]) -> np.ndarray:
+    if len(chunks) == 1:
+        return chunks[0]
+    return np.concatenate(chunks) if chunks else np.zeros(0, dtype)
 
 
 def _bytes_ranges(payload: bytes, start: int, end: int) -> tuple[tuple[int, int], ...]:
@@ -124,27 +176,18 @@ def _bytes_ranges(payload: bytes, start: int, end: int) -> tuple[tuple[int, int]
     return tuple(ranges)
 
 
-def _floats(payload: bytes, start: int, end: int) -> np.ndarray:
-    chunks = []
+def _floats(payload: bytes, start: int, end: int) -> Iterator[np.ndarray]:
     for wire, chunk_start, chunk_end in _packed_chunks(payload, start, end):
         if wire == _VARINT or (chunk_end - chunk_start) % 4:
             raise ValueError("a float list holds something else")
-        count = (chunk_end - chunk_start) // 4
-        chunks.append(np.frombuffer(payload, "<f4", count, chunk_start))
-    if len(chunks) == 1:
-        return chunks[0]
-    return np.concatenate(chunks) if chunks else np.zeros(0, np.float32)
+        yield np.frombuffer(payload, "<f4", (chunk_end - chunk_start) // 4, chunk_start)
 
 
-def _ints(payload: bytes, start: int, end: int) -> np.ndarray:
-    chunks = []
+def _ints(payload: bytes, start: int, end: int) -> Iterator[np.ndarray]:
     for wire, chunk_start, chunk_end in _packed_chunks(payload, start, end):
         if wire == _FIXED32:
             raise ValueError("an int64 list holds something else")
-        chunks.append(_decode_varints(payload[chunk_start:chunk_end]))
-    if len(chunks) == 1:
-        return chunks[0]
-    return np.concatenate(chunks) if chunks else np.zeros(0, np.int64)
+        yield _decode_varints(payload, chunk_start, chunk_end)
 
 
 def _packed_chunks(payload: bytes, start: int, end: int) -> Iterator[tuple[int, int, int]]:
@@ -168,21 +211,34 @@ def _packed_chunks(payload: bytes, start: int, end: int) -> Iterator[tuple[int, 
         position = stop
 
 
-def _decode_varints(data: bytes) -> np.ndarray:
+def _decode_varints(payload: bytes, start: int, end: int) -> np.ndarray:
     """(N,) int64 of N packed varints, negative numbers as two's complement of 64 bits."""
-    octets = np.frombuffer(data, np.uint8)
-    last = octets < 0x80
-    if last.all():  # the common case: flags and small counts
+    octets = np.frombuffer(payload, np.uint8, end - start, start)
+    is_last = octets < 0x80
+    if is_last.all():  # the common case: flags and small counts
         return octets.astype(np.int64)
-    if not last[-1]:
+    if not is_last[-1]:
         raise ValueError("the last varint is cut")
-    ends = np.flatnonzero(last)
-    starts = np.concatenate(([0], ends[:-1] + 1))
-    if int((ends - starts).max()) > 9:
+    ends = np.flatnonzero(is_last) + 1
+    numbers = np.empty(len(ends), np.int64)
+    first = 0
+    for row in range(0, len(ends), _VARINTS_AT_ONCE):
+        some = ends[row : row + _VARINTS_AT_ONCE]
+        last = int(some[-1])
+        numbers[row : row + len(some)] = _join_groups(octets[first:last], some - first)
+        first = last
+    return numbers
+
+
+def _join_groups(octets: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """(N,) int64 of the varints that end before `ends`, (N,) int64, the first at octets[0]."""
+    sizes = np.diff(ends, prepend=0)
+    if int(sizes.max()) > 10:
         raise ValueError("a varint has more than 10 bytes")
-    shifts = (np.arange(len(octets)) - np.repeat(starts, ends - starts + 1)) * 7
-    parts = (octets & 0x7F).astype(np.uint64) << shifts.astype(np.uint64)
-    return np.add.reduceat(parts, starts).astype(np.int64)
+    starts = ends - sizes
+    shifts = (np.arange(len(octets)) - np.repeat(starts, sizes)) * 7
+    groups = (octets & 0x7F).astype(np.uint64) << shifts.astype(np.uint64)
+    return np.add.reduceat(groups, starts).astype(np.int64)
 
 
 def _submessages(payload: bytes, start: int, end: int) -> Iterator[tuple[int, int, int]]:
@@ -222,21 +278,31 @@ def _encode_varint(value: int) -> bytes:
     return bytes(octets)
 
 
-def _delimit(number: int, content: bytes) -> bytes:
-    return bytes([(number << 3) | _LENGTH_DELIMITED]) + _encode_varint(len(content)) + content
+def _head(number: int, length: int) -> bytes:
+    """What goes before `length` bytes of the field `number`."""
+    return bytes([(number << 3) | _LENGTH_DELIMITED]) + _encode_varint(length)
 
 
-def _encode_feature(values: Sequence[bytes] | np.ndarray) -> bytes:
-    if not isinstance(values, np.ndarray):
-        return _delimit(1, b"".join(_delimit(1, value) for value in values))
+def _pack_numbers(values: np.ndarray) -> tuple[int, bytes]:
+    """Field number in Feature, and the packed values."""
     if np.issubdtype(values.dtype, np.floating):
-        packed = np.ascontiguousarray(values, "<f4").tobytes()
-        return _delimit(2, _delimit(1, packed) if packed else b"")
+        return 2, np.ascontiguousarray(values, "<f4").tobytes()
     if values.dtype == np.bool_ or np.issubdtype(values.dtype, np.integer):
         flat = values.astype(np.int64).ravel()
-        if len(flat) == 0 or (flat.min() >= 0 and flat.max() < 0x80):
-            packed = flat.astype(np.uint8).tobytes()
-        else:
-            packed = b"".join(_encode_varint(v & 0xFFFFFFFFFFFFFFFF) for v in flat.tolist())
-        return _delimit(3, _delimit(1, packed) if packed else b"")
+        return 3, b"".join(
+            _encode_varints(flat[row : row + _VARINTS_AT_ONCE])
+            for row in range(0, len(flat), _VARINTS_AT_ONCE)
+        )
     raise TypeError(f"no Example holds values of dtype {values.dtype}")
+
+
+def _encode_varints(numbers: np.ndarray) -> bytes:
+    """Packed varints of (N,) int64."""
+    if numbers.min() >= 0 and numbers.max() < 0x80:
+        return numbers.astype(np.uint8).tobytes()
+    rest = numbers.view(np.uint64)[:, None] >> np.arange(0, 70, 7, dtype=np.uint64)
+    is_used = rest > 0
+    is_used[:, 0] = True  # a zero takes one byte as well
+    groups = (rest & 0x7F).astype(np.uint8)
+    groups[:, :-1] |= np.where(is_used[:, 1:], 0x80, 0).astype(np.uint8)
+    return groups[is_used].tobytes()

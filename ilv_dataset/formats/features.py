@@ -52,6 +52,11 @@ class Feature:
         return self.path.removeprefix(_STEPS_PREFIX) if self.in_steps else self.path
 
     @property
+    def ragged_rank(self) -> int:
+        """How many levels of row lengths the record has; 0 where the values are not ragged."""
+        return max(0, self.sequence_rank + self.in_steps - 1)
+
+    @property
     def num_values(self) -> int | None:
         """How many numbers (or bytes values) one value takes; None where unknown."""
         sizes = [size for size in self.shape if size is not None]

@@ -67,12 +67,21 @@ def bad_weights(path: Path, expected: str, error: BaseException | None = None) -
 
 
 def pick_device(device: str | None) -> Any:
-    """The torch.device of that name; None is the first GPU where there is one, else the CPU."""
+    """The torch.device of that name; None is the first GPU where there is one, else the CPU.
+
+    Raises: ConfigError if torch knows no such device, or there is no GPU.
+    """
     import torch
 
-    if device is not None:
-        return torch.device(device)
-    return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+    if device is None:
+        return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+    try:
+        place = torch.device(device)
+    except RuntimeError as error:
+        raise ConfigError(f"no device {device!r}; expected cpu, cuda or cuda:N") from error
+    if place.type == "cuda" and (place.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(f"no device {device!r}: torch sees {torch.cuda.device_count()} GPUs")
+    return place
 
 
 def fix_threads() -> None:

@@ -31,6 +31,7 @@ _BATCH_FRAMES = 16
 # Source: the paper's scripts fall from 0.3 to 0.1 for OWLv2; YOLO-World's scores are no higher.
 # Not yet measured on robot images with trained weights.
 SCORE_MIN = 0.2
+_FEATURES_MAX = 20_000  # texts kept, 2 kB each
 _BOXES_PER_QUERY = 5  # Source: ours; a query needs another box only where a better one is taken
 
 
@@ -78,7 +79,9 @@ class YoloWorldDetector:
         return found
 
     def _learn(self, texts: set[str]) -> None:
-        """Encodes the texts not seen before, each by itself: its features are its own."""
+        """Encodes the texts not seen before, each by itself: no batch may change its features."""
+        if len(self._features) > _FEATURES_MAX:
+            self._features.clear()
         for text in sorted(texts - self._features.keys()):
             self._features[text] = np.asarray(self._encode_texts([text]), np.float32)[0]
 

@@ -151,14 +151,20 @@ class ShardFrames:
         """
         data = self._read(probe.offset, probe.length)
         image = decode_image(data, channel_order=self._orders[probe.camera])
-        return Frame(probe.camera, probe.step, image, self._source_objects(indexed, probe))
+        size_wh = (image.shape[1], image.shape[0])
+        objects = self._source_objects(indexed, probe, size_wh)
+        return Frame(probe.camera, probe.step, image, objects)
 
-    def _source_objects(self, indexed: IndexedSpan, probe: Probe) -> SourceObjects | None:
+    def _source_objects(
+        self, indexed: IndexedSpan, probe: Probe, size_wh: tuple[int, int]
+    ) -> SourceObjects | None:
         keys = self._job.spec.source_objects
         if not self._needs_objects or keys is None or probe.camera != keys.camera:
             return None
         example = parse_example(self._read(indexed.offset, indexed.length))
-        return read_source_objects(example, keys, step=probe.step)
+        return read_source_objects(
+            example, self._job.features, keys, step=probe.step, size_wh=size_wh
+        )
 
     def _read(self, offset: int, length: int) -> bytes:
         with self._lock, files.naming_path(self._path):

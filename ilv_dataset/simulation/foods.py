@@ -23,6 +23,18 @@ def _banana() -> Mesh:
     return tube(path, radii)
 
 
+def _spots() -> Mesh:
+    """Dots on a mushroom's cap: one on top, a ring of five, a ring of six lower down."""
+    rings = ((0.0, 0.077, 1), (0.021, 0.071, 5), (0.034, 0.057, 6))
+    return merge_meshes(
+        [
+            ellipsoid((0.006, 0.006, 0.0035), (radius * np.cos(angle), radius * np.sin(angle), z))
+            for radius, z, number in rings
+            for angle in np.arange(number) * (2 * np.pi / number)
+        ]
+    )
+
+
 def _torus_half(top: bool) -> Mesh:
     start = 0.0 if top else np.pi
     angles = np.linspace(start - 0.12, start + np.pi + 0.12, 13)
@@ -164,6 +176,7 @@ FOODS = (
                 rgb=CREAM,
             ),
             Part(spin(0, 46, 33, 42, 37, 46, 34, 58, 25, 69, 13, 75, 0, 77)),
+            Part(_spots, rgb=CREAM),
         ),
         radius_m=0.038,
         height_m=0.077,

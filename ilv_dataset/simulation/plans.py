@@ -10,7 +10,7 @@ import numpy as np
 from ilv_dataset.simulation.expert import STEP_M, plan_actions
 from ilv_dataset.simulation.motion import Arrangement, advance, begin, fits
 from ilv_dataset.simulation.scenes import Scene, Thing, draw_look, draw_places, is_free
-from ilv_dataset.simulation.tasks import Task, draw_task
+from ilv_dataset.simulation.tasks import Task, draw_task, is_done
 from ilv_dataset.simulation.vocabulary import ALIKE, NOUNS, TWIN_NOUNS
 from ilv_dataset.simulation.wording import word_task
 
@@ -71,6 +71,8 @@ def draw_plan(case: str, rng: np.random.Generator, *, step_m: float = STEP_M) ->
         if task is None:
             return None
         plan.carry_out(task, _word(case, scene, task, rng), step_m)
+        if not is_done(scene, plan.now.poses, task):
+            return None
     return plan.finish()
 
 

@@ -24,12 +24,13 @@ from ilv_dataset.simulation.textures import paint_table
 FRAME_PX = 256
 TABLE_XY_M = ((-0.45, 1.15), (-0.80, 0.80))
 TABLE_THICK_M = 0.04
-FLOOR_Z_M = -0.75
+FLOOR_Z_M, WALL_X_M = -0.75, -1.8
 MIDDLE_XYZ = (0.5, 0.0, 0.05)  # of the workspace
 LAMP_M = 4.0  # the lamp's distance; far enough that its rays are nearly parallel
 LAMP_FOV_DEG = 20.0  # sees 1.4 m around the middle
 LAMP_PX = 400
 WHITE: Rgb = (1.0, 1.0, 1.0)
+WALL_RGB: Rgb = (0.62, 0.61, 0.58)
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +72,7 @@ class World:
         self._folder = tempfile.TemporaryDirectory(prefix="ilv-simulation-")
         self._client: int = self._bullet.connect(self._bullet.DIRECT)
         self._texture = paint_table(scene.look.table_kind, scene.look.table_seed)
-        # What is in front is loaded first: pixels behind it are then dropped before they are shaded.
+        # What is in front is loaded first: pixels behind it are then never shaded.
         urdf = models / "franka_panda" / "panda.urdf"
         self._arm = Arm(self._bullet, self._client, urdf, scene.look.arm_rgb)
         self._bodies = [self._load_thing(thing) for thing in scene.things]
@@ -148,13 +149,15 @@ class World:
         )
 
     def _load_furniture(self) -> int:
-        """Adds table and floor; returns the table, white, for its texture is laid on later."""
+        """Adds table, floor and wall; returns the table, white, for its texture is laid on later."""
         (west, east), (south, north) = TABLE_XY_M
         middle = ((west + east) / 2, (south + north) / 2, -TABLE_THICK_M)
         top = cuboid((east - west, north - south, TABLE_THICK_M), middle)
         table = self._load_body([(self._save_mesh("table", top), WHITE)])
         floor = cuboid((8.0, 8.0, 0.02), (0.0, 0.0, FLOOR_Z_M - 0.02))
         self._load_body([(self._save_mesh("floor", floor), self._look.floor_rgb)])
+        wall = cuboid((0.02, 8.0, 4.0), (WALL_X_M, 0.0, FLOOR_Z_M))
+        self._load_body([(self._save_mesh("wall", wall), WALL_RGB)])
         return table
 
     def _load_thing(self, thing: Thing) -> int:

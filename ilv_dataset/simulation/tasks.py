@@ -47,7 +47,8 @@ def draw_task(
         if _has_room_for_hand(scene, mover, goal, lift_m, skipped):
             drag = relation == "beside" and rng.random() < DRAG_SHARE
             drag = drag and _is_way_clear(scene, mover, goal)
-            return Task(relation, mover, target, goal, lift_m, drag)
+            task = Task(relation, mover, target, goal, lift_m, drag)
+            return None if is_done(scene, scene.poses, task) else task
     return None
 
 
