@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -208,8 +209,8 @@ def phrases(source: BinaryIO) -> None:
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--episodes", type=click.IntRange(min=1), default=20, show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True)
-@click.option("--workers", type=click.IntRange(min=1), help="Processes.  [default: all cores]")
-def simulate(out: Path, episodes: int, seed: int, workers: int | None) -> None:
+@click.option("--workers", type=click.IntRange(min=1), default=os.cpu_count(), show_default=True)
+def simulate(out: Path, episodes: int, seed: int, workers: int) -> None:
     """Makes a TFDS dataset of simulated table-top episodes below OUT, with true boxes and masks.
 
     \b
@@ -220,9 +221,86 @@ def simulate(out: Path, episodes: int, seed: int, workers: int | None) -> None:
     from ilv_dataset.simulation import simulate as run
 
     with click.progressbar(length=episodes, label="simulate", file=sys.stderr) as bar:
-        folder = run(out, episodes=episodes, seed=seed, workers=workers, on_episode=bar.update)
+        folder = run(
+            out, episodes=episodes, seed=seed, workers=workers, on_episode=lambda _: bar.update(1)
+        )
     click.echo(f"{episodes} episodes in {folder}; convert them with", err=True)
     click.echo(f"  ilv convert demo --data-dir {out}", err=True)
+
+
+@main.command()
+@click.argument("path")
+@click.option(
+    "--episode",
+    metavar="ID",
+    help="Show one span: an episode_id or the end of one, SPLIT:SHARD:RECORD, or `first`; "
+    "ID#N is span N.",
+)
+@click.option(
+    "--png",
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Draw it, or the first interleaved spans where there is no --episode.",
+)
+@click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    default=10,
+    show_default=True,
+    help="How many shards are listed, or spans drawn.",
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+def inspect(path: str, episode: str | None, png: Path | None, limit: int, as_json: bool) -> None:
+    """Shows the shards, columns and account at PATH, or one interleaved instruction.
+
+    PATH is OUT or OUT/<dataset>/<version>.
+
+    \b
+    Example:
+        ilv inspect out
+        ilv inspect out --png sheet.png
+        ilv inspect out --episode first --png first.png
+    """
+    from ilv_dataset.views import show_overview, show_sheet, show_span
+
+    if episode is not None:
+        show_span(path, episode, png=png, as_json=as_json)
+    elif png is not None:
+        show_sheet(path, png=png, limit=limit)
+    else:
+        show_overview(path, limit=limit, as_json=as_json)
+
+
+@main.command()
+@click.argument("path")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+def stats(path: str, as_json: bool) -> None:
+    """Counts what is at PATH: spans, reasons, objects, pictures, scores and sizes.
+
+    \b
+    Example:
+        ilv stats out
+        ilv stats out/bridge_dataset/1.0.0 --json
+    """
+    from ilv_dataset.views import show_statistics
+
+    show_statistics(path, as_json=as_json)
+
+
+@main.command()
+@click.argument("path")
+@click.option("--deep", is_flag=True, help="Decode every frame, not only those with an object.")
+def validate(path: str, deep: bool) -> None:
+    """Reads everything at PATH back; prints one line a fault and exits with 1 if there is one.
+
+    \b
+    Example:
+        ilv validate out
+        ilv validate out/bridge_dataset/1.0.0 --deep
+    """
+    from ilv_dataset.views import show_faults
+
+    show_faults(path, deep=deep)
 
 
 def _run(steps: Sequence[str], *, beam_args: tuple[str, ...], dry_run: bool, **values: Any) -> None:

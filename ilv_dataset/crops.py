@@ -8,7 +8,7 @@ import struct
 import zlib
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from ilv_dataset.boxes import pad_box
 from ilv_dataset.errors import RecordError
@@ -40,6 +40,9 @@ def decode_image(data: bytes, *, channel_order: str = "rgb") -> np.ndarray:
         raise ValueError(f"channel_order must be one of {CHANNEL_ORDERS}, got {channel_order!r}")
     try:
         pixels = _decode_rgb(data)
+    except UnidentifiedImageError as error:  # its text holds a memory address
+        message = f"image of {len(data)} bytes is neither JPEG nor PNG"
+        raise RecordError("undecodable-image", message) from error
     except _DECODE_ERRORS as error:
         message = f"image of {len(data)} bytes does not decode: {error}"
         raise RecordError("undecodable-image", message) from error

@@ -87,7 +87,8 @@ def ground_spans(
         if not waiting:
             break
         for batch, frames in _load_batches(waiting, load_frame):
-            _look(batch, frames, detector, segmenter)
+            if frames:
+                _look(batch, frames, detector, segmenter)
     return [
         _result(search, phrases, picture_kinds)
         for search, (_, phrases) in zip(searches, spans, strict=True)

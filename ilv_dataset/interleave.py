@@ -30,8 +30,9 @@ def interleave_instruction(text: str, phrases: Sequence[Phrase]) -> str:
     for phrase in phrases:
         if phrase.start < position or text[phrase.start : phrase.end] != phrase.phrase:
             raise ValueError(f"{phrase} does not index {text!r} behind {position}")
-        before = text[max(position, phrase.start - _LONGEST_ARTICLE) : phrase.start]
-        article = _ARTICLE_BEFORE.search(before)
+        # Not a slice of the text: a word that begins before it must not look like an article.
+        first = max(position, phrase.start - _LONGEST_ARTICLE)
+        article = _ARTICLE_BEFORE.search(text, first, phrase.start)
         start = phrase.start - (len(article.group()) if article else 0)
         parts += [text[position:start], IMAGE_PLACEHOLDER]
         position = phrase.end

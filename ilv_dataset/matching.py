@@ -58,7 +58,7 @@ def load_synonyms() -> Synonyms:
 def parse_name(text: str) -> Name:
     """Takes a phrase apart, in lower case and in the singular.
 
-    >>> sorted(parse_name("the big gray mugs on the left").modifiers)
+    >>> sorted(parse_name("the big gray mugs").modifiers)
     ['big', 'grey']
     """
     synonyms = load_synonyms()

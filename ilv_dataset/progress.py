@@ -27,17 +27,21 @@ T = TypeVar("T")
 
 
 def noting_progress(rows: Iterable[T], *, job: Job, stage: str, shard: ShardPlan) -> Iterator[T]:
-    """Passes rows on and notes how many have gone by; does nothing behind a scheme."""
+    """Passes rows on and notes how many have gone by; does nothing behind a scheme.
+
+    Raises: StorageError, e.g. on a full disk.
+    """
     if files.is_remote(job.layout.out):
         yield from rows
         return
     note = _notes_folder(job, stage) / shard.key.name
-    note.parent.mkdir(parents=True, exist_ok=True)
     due = 0.0
     for num_done, row in enumerate(rows, start=1):
         yield row
         if time.monotonic() >= due:
-            note.write_text(str(num_done))
+            with files.naming_path(str(note)):
+                note.parent.mkdir(parents=True, exist_ok=True)
+                note.write_text(str(num_done))
             due = time.monotonic() + NOTE_EVERY_S
 
 

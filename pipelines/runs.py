@@ -45,11 +45,12 @@ def run_graph(build: Callable[[beam.Pipeline], object], beam_args: Sequence[str]
     except errors.IlvError as error:
         raise type(error)(_WHILE_RUNNING.sub("", str(error))) from error
     except RuntimeError as error:
-        found = _OWN_ERROR.findall(str(error))
+        # What was raised in the end: an error of ours that led to a bug must not hide it.
+        last = str(error).rpartition("Traceback (most recent call last)")[2]
+        found = _OWN_ERROR.search(last)
         if not found:
             raise
-        name, message = found[-1]
-        raise getattr(errors, name)(message) from error
+        raise getattr(errors, found[1])(found[2]) from error
 
 
 def check_flags(beam_args: Sequence[str]) -> None:

@@ -5,6 +5,7 @@ Run by Beam as `python -m ilv_dataset.pipelines.worker`.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
@@ -25,7 +26,9 @@ def main() -> None:
     from apache_beam.runners.worker import sdk_worker_main
 
     threading.Thread(target=_die_with, args=(int(os.environ[LAUNCHER]),), daemon=True).start()
-    sdk_worker_main.main(sys.argv)
+    # An error of a shard reaches the launcher; Beam prints its traceback here as well.
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):  # noqa: PTH123
+        sdk_worker_main.main(sys.argv)
 
 
 def _die_with(launcher: int) -> None:

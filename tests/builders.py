@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image
 
 from ilv_dataset.episodes import IndexedSpan, Probe
-from ilv_dataset.formats.tables import EpisodeRow, GroundedObject
+from ilv_dataset.formats.tables import EpisodeRow, GroundedObject, encode_episode
 from ilv_dataset.jobs import Job
 from ilv_dataset.planning import ConvertOptions, plan_job
 from ilv_dataset.records import Detections, Frame, Masks, Phrase, Span
@@ -66,8 +66,8 @@ def make_episode(
         **ragged("steps/observation/objects/bbox", [boxes] * steps, np.float32),
         **ragged("steps/observation/words", words, np.int64, rank=2),
         "steps/observation/state": np.repeat(numbers, 7) + seed,
-        "steps/observation/codes": np.concatenate([codes(f"step {s}") for s in range(steps)]),
-        "steps/observation/flags": np.array([[s % 2 == 0, True] for s in range(steps)]),
+        "steps/observation/codes": np.array([codes(f"step {s}") for s in range(steps)], int),
+        "steps/observation/flags": np.array([[s % 2 == 0, True] for s in range(steps)], bool),
         "steps/observation/note": [f"note {step}".encode() for step in range(steps)],
         "steps/observation/big": np.array([2**64 - 1 - s for s in range(steps)], np.uint64),
         "steps/observation/half": numbers + 0.5,
@@ -244,7 +244,7 @@ def scene_jpeg(seed: int = 0) -> bytes:
 
 def scene(seed: int = 0) -> np.ndarray:
     """The pixels of `scene_jpeg`, (48, 64, 3) uint8 RGB."""
-    image = np.full((HEIGHT, WIDTH, 3), 40 + seed % 100, np.uint8)
+    image = np.full((HEIGHT, WIDTH, 3), 40 + 5 * seed % 150, np.uint8)
     for (x0, y0, x1, y1), colour in ((CARROT_XYXY, (255, 120, 0)), (PLATE_XYXY, (240, 240, 240))):
         image[y0:y1, x0:x1] = colour
     return image
@@ -342,6 +342,11 @@ def make_row(**changes: Any) -> EpisodeRow:
         images=(scene_jpeg(),), objects=(make_object(),), status="interleaved", reason="",
     )  # fmt: skip
     return dataclasses.replace(row, **changes)
+
+
+def encode_episode_rows(rows: Sequence[EpisodeRow]) -> list[dict[str, object]]:
+    """Rows of the episodes table as they are written."""
+    return [encode_episode(row) for row in rows]
 
 
 class FakeDetector:

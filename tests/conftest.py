@@ -4,6 +4,7 @@ import os
 import shutil
 import socket
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -71,3 +72,15 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("needs shared/data beside the repository")
     return folder
+
+
+@pytest.fixture
+def bucket() -> Iterator[dict[str, bytes]]:
+    """An empty bucket behind mem://, see object_store.py."""
+    from object_store import MemoryFileSystem
+
+    for content in (MemoryFileSystem.objects, MemoryFileSystem.changes):
+        content.clear()
+    MemoryFileSystem.unreadable.clear()
+    yield MemoryFileSystem.objects
+    MemoryFileSystem.objects.clear()

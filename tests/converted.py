@@ -8,13 +8,20 @@ from __future__ import annotations
 
 import atexit
 import functools
+import hashlib
+import io
+import json
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from click.testing import CliRunner, Result
-
+import google_crc32c
+import pyarrow as pa
+import pyarrow.parquet as pq
 from builders import DATASET, VERSION, convert, make_episode, scene_jpeg, write_tfds_folder
+from click.testing import CliRunner, Result
 
 ROOT = Path(DATASET, VERSION)  # below OUT
 TRAIN_0 = f"{DATASET}-train.tfrecord-00000-of-00002"
@@ -63,3 +70,41 @@ def run_ilv(*arguments: object) -> Result:
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return result
+
+
+def rewrite_rows(root: Path, name: str, change: Callable[[list[dict[str, Any]]], object]) -> None:
+    """Changes the rows of a table, and commits the file as if it had been written so."""
+    file = pq.ParquetFile(root / name)
+    schema, rows = file.schema_arrow, file.read().to_pylist()
+    change(rows)
+    sink = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(rows, schema=schema), sink)
+    rewrite(root, name, sink.getvalue())
+
+
+def rewrite(root: Path, name: str, content: bytes) -> None:
+    """Replaces a file, and its size and checksum wherever they are written down."""
+    old = f"{google_crc32c.value((root / name).read_bytes()):08x}"
+    new = {"num_bytes": len(content), "crc32c": f"{google_crc32c.value(content):08x}"}
+    (root / name).write_bytes(content)
+
+    def commit(marker: dict[str, Any]) -> None:
+        for file in marker["files"]:
+            file.update(new if file["path"] == name else {})
+        for stage, checksum in marker.get("inputs", {}).items():
+            marker["inputs"][stage] = new["crc32c"] if checksum == old else checksum
+
+    for path in (root / "run.json", *(root / ".state").rglob("*.json")):
+        change_json(path, commit)
+    markers = sorted((root / ".state" / "parse").glob("*.json"))
+    checksums = [json.loads(path.read_text())["files"][0]["crc32c"] for path in markers]
+    indexes = hashlib.sha256("\n".join(checksums).encode()).hexdigest()
+    whole = root / ".state" / "instructions" / "all.json"
+    change_json(whole, lambda marker: marker.update(inputs={"indexes": indexes}))
+
+
+def change_json(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Changes a JSON file and keeps its form."""
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")

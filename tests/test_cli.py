@@ -38,9 +38,9 @@ def test_phrases_reads_a_file(tmp_path: Path) -> None:
 
 def test_datasets_lists_short_names_folders_and_mixtures() -> None:
     result = run("datasets")
-    rows = {line.split()[0]: line.split()[1] for line in result.stdout.splitlines() if line}
-    assert rows["bridge"] == "bridge_dataset"
-    assert rows["bridge_oxe"] == "bridge"
+    folders = dict(line.split()[:2] for line in result.stdout.split("\n\n")[0].splitlines())
+    assert folders["bridge"] == "bridge_dataset"
+    assert folders["bridge_oxe"] == "bridge"
     assert "210,000 source episodes" in result.stdout
 
 

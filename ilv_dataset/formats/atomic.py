@@ -18,7 +18,7 @@ from typing import BinaryIO
 
 import google_crc32c
 
-from ilv_dataset.errors import ConfigError
+from ilv_dataset.errors import ConfigError, StorageError
 from ilv_dataset.formats import files
 
 TEMPORARY_FOLDER = ".tmp"
@@ -45,7 +45,7 @@ class CountingFile:
 
     def write(self, chunk: bytes) -> int:
         """Writes all of `chunk`; returns its length in bytes."""
-        chunk = bytes(chunk) if not isinstance(chunk, bytes) else chunk
+        chunk = chunk if isinstance(chunk, bytes) else bytes(chunk)  # the checksum takes no view
         self._file.write(chunk)
         self.crc32c = google_crc32c.extend(self.crc32c, chunk)
         self.num_bytes += len(chunk)
@@ -117,5 +117,7 @@ def locked_output(out: str) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise ConfigError(f"another run is writing to {out}; wait for it or stop it") from error
+        except OSError as error:
+            raise StorageError(f"{out}: this file system has no locks: {error.strerror}") from error
         files.remove_tree(files.join_path(out, TEMPORARY_FOLDER))
         yield

@@ -57,12 +57,10 @@ def parse_example(payload: bytes) -> dict[str, Values]:
     """
     example: dict[str, Values] = {}
     try:
-        for number, start, end in _submessages(payload, 0, len(payload)):
-            if number == 1:
-                for entry_number, entry_start, entry_end in _submessages(payload, start, end):
-                    if entry_number == 1:
-                        name, values = _parse_entry(payload, entry_start, entry_end)
-                        example[name] = values
+        for _, start, end in _submessages(payload, 0, len(payload), fields=1):
+            for _, entry_start, entry_end in _submessages(payload, start, end, fields=1):
+                name, values = _parse_entry(payload, entry_start, entry_end)
+                example[name] = values
     except (IndexError, ValueError) as error:
         raise RecordError("malformed-record", f"not a tf.train.Example: {error}") from error
     return example
@@ -126,23 +124,22 @@ class _Entry:
 
 def _parse_entry(payload: bytes, start: int, end: int) -> tuple[str, Values]:
     name, features = "", []
-    for number, field_start, field_end in _submessages(payload, start, end):
+    for number, field_start, field_end in _submessages(payload, start, end, fields=2):
         if number == 1:
             name = payload[field_start:field_end].decode("utf-8")
-        elif number == 2:
+        else:
             features.append((field_start, field_end))
     return name, _parse_feature(payload, features)
 
 
 def _parse_feature(payload: bytes, features: Sequence[tuple[int, int]]) -> Values:
     """The values of a feature: of the last kind of list in it; lists of one kind merge."""
-    kind, lists = 0, []
+    kind, lists = 0, list[tuple[int, int]]()
     for start, end in features:
-        for number, list_start, list_end in _submessages(payload, start, end):
-            if number != kind and number in (1, 2, 3):
+        for number, list_start, list_end in _submessages(payload, start, end, fields=3):
+            if number != kind:
                 kind, lists = number, []
-            if number == kind:
-                lists.append((list_start, list_end))
+            lists.append((list_start, list_end))
     if kind == 2:
         return _join([c for span in lists for c in _floats(payload, *span)], np.float32)
     if kind == 3:
@@ -241,13 +238,18 @@ def _join_groups(octets: np.ndarray, ends: np.ndarray) -> np.ndarray:
     return np.add.reduceat(groups, starts).astype(np.int64)
 
 
-def _submessages(payload: bytes, start: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """(field number, start, end) of the length-delimited fields of a message."""
+def _submessages(
+    payload: bytes, start: int, end: int, *, fields: int
+) -> Iterator[tuple[int, int, int]]:
+    """(field number, start, end) of the fields of a message, which are 1 to `fields`.
+
+    An Example has no others; where there is one, it is no Example.
+    """
     position = start
     while position < end:
         tag, position = _varint(payload, position)
-        if tag & 7 != _LENGTH_DELIMITED:
-            raise ValueError(f"wire type {tag & 7} at byte {position - 1}")
+        if tag & 7 != _LENGTH_DELIMITED or not 1 <= tag >> 3 <= fields:
+            raise ValueError(f"tag {tag} at byte {position - 1} of a message")
         length, position = _varint(payload, position)
         stop = position + length
         if stop > end:

@@ -49,48 +49,85 @@ def open_read(path: str) -> BinaryIO:
 
 
 def create_remote(path: str) -> BinaryIO:
-    """Opens an object behind a scheme for writing; it appears when it is closed."""
-    return cast(BinaryIO, _beam(path).create(path, compression_type="uncompressed"))
+    """Opens an object behind a scheme for writing; it appears when it is closed.
+
+    Raises: StorageError.
+    """
+    with naming_path(path):
+        return cast(BinaryIO, _beam(path).create(path, compression_type="uncompressed"))
 
 
 def read_bytes(path: str) -> bytes:
-    """The whole content of a small file."""
+    """The whole content of a small file.
+
+    Raises: StorageError.
+    """
     with open_read(path) as file, naming_path(path):
         return file.read()
 
 
 def exists(path: str) -> bool:
-    """Whether a file or folder of this name is there."""
-    if is_remote(path):
-        return bool(_beam(path).exists(path))
-    return Path(path).exists()
+    """Whether a file of this name is there; locally, a folder as well.
+
+    Raises: StorageError.
+    """
+    with naming_path(path):
+        return bool(_beam(path).exists(path)) if is_remote(path) else Path(path).exists()
 
 
 def file_size(path: str) -> int | None:
-    """Size in bytes; None where there is no such file."""
-    if is_remote(path):
-        (match,) = _beam(path).match([path])
-        return match.metadata_list[0].size_in_bytes if match.metadata_list else None
-    file = Path(path)
-    return file.stat().st_size if file.is_file() else None
+    """Size in bytes; None where there is no such file.
+
+    Raises: StorageError.
+    """
+    with naming_path(path):
+        if is_remote(path):
+            # Not FileSystems.match: a path may hold the characters of its patterns.
+            system = _beam(path).get_filesystem(path)
+            return int(system.size(path)) if system.exists(path) else None
+        file = Path(path)
+        return file.stat().st_size if file.is_file() else None
+
+
+def time_stamp(path: str) -> str:
+    """When a file was changed last, to be compared, not read; "" where there is no such file.
+
+    Raises: StorageError.
+    """
+    with naming_path(path):
+        if is_remote(path):
+            system = _beam(path).get_filesystem(path)
+            return str(system.last_updated(path)) if system.exists(path) else ""
+        file = Path(path)
+        return str(file.stat().st_mtime_ns) if file.is_file() else ""
 
 
 def list_names(folder: str) -> list[str]:
-    """Sorted names of the entries right below a folder; empty where there is none."""
-    if is_remote(folder):
-        prefix = folder.rstrip("/") + "/"
-        (match,) = _beam(folder).match([prefix + "**"])
-        return sorted({m.path[len(prefix) :].split("/")[0] for m in match.metadata_list})
-    path = Path(folder)
-    return sorted(entry.name for entry in path.iterdir()) if path.is_dir() else []
+    """Sorted names of the entries right below a folder; empty where there is none.
+
+    Raises: StorageError.
+    """
+    with naming_path(folder):
+        if is_remote(folder):
+            prefix = folder.rstrip("/") + "/"
+            (match,) = _beam(folder).match([prefix + "**"])
+            return sorted({m.path[len(prefix) :].split("/")[0] for m in match.metadata_list})
+        path = Path(folder)
+        return sorted(entry.name for entry in path.iterdir()) if path.is_dir() else []
 
 
 def remove_tree(path: str) -> None:
-    """Deletes a file, or a folder and all below it; nothing where there is none."""
+    """Deletes a file, or a folder and all below it; nothing where there is none.
+
+    Raises: StorageError.
+    """
     with naming_path(path):
         if is_remote(path):
-            if exists(path) or list_names(path):
-                _beam(path).delete([path.rstrip("/") + "/"])
+            # Behind a scheme a file and a folder of one name can both be there.
+            found = [path] if exists(path) else []
+            found += [path.rstrip("/") + "/"] if list_names(path) else []
+            if found:
+                _beam(path).delete(found)
         elif Path(path).is_dir() and not Path(path).is_symlink():
             shutil.rmtree(path)
         else:

@@ -31,15 +31,16 @@ def write_marker(layout: Layout, stage: str, shard: ShardKey | None, marker: Mar
     atomic.write_json(layout.marker(stage, shard), asdict(marker), out=layout.out)
 
 
-def read_marker(
-    layout: Layout, stage: str, shard: ShardKey | None, inputs: Mapping[str, str]
-) -> Marker | None:
-    """The marker of a shard that was made from `inputs` and is still there in full; else None."""
+def read_marker(layout: Layout, stage: str, shard: ShardKey | None) -> Marker | None:
+    """The marker of a shard, or of the whole dataset, whose files are still there; else None.
+
+    Raises: StorageError where the file is not a marker.
+    """
     path = layout.marker(stage, shard)
     if not files.exists(path):
         return None
     marker = decode_marker(path, files.read_bytes(path))
-    whole = marker.inputs == inputs and all(
+    whole = all(
         files.file_size(files.join_path(layout.root, file.path)) == file.num_bytes
         for file in marker.files
     )
@@ -52,14 +53,18 @@ def upstream_checksum(layout: Layout, stage: str, shard: ShardKey) -> str:
     Raises: StorageError where that stage has not committed the shard.
     """
     path = layout.marker(stage, shard)
-    return decode_marker(path, files.read_bytes(path)).files[0].crc32c
+    marker = decode_marker(path, files.read_bytes(path))
+    return ",".join(file.crc32c for file in marker.files)
 
 
 def decode_marker(path: str, text: bytes) -> Marker:
     """Raises: StorageError where the file is not a marker."""
     try:
         content = json.loads(text)
-        summaries = tuple(FileSummary(**file) for file in content["files"])
+        summaries = tuple(
+            FileSummary(str(file["path"]), int(file["num_bytes"]), str(file["crc32c"]))
+            for file in content["files"]
+        )
         counts = {str(name): int(count) for name, count in content["counts"].items()}
         return Marker(dict(content["inputs"]), summaries, counts)
     except (ValueError, KeyError, TypeError, AttributeError) as error:

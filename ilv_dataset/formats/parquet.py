@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Self
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ilv_dataset.errors import StorageError
@@ -37,6 +39,8 @@ def describe_schema(schema: pa.Schema) -> pa.Schema:
 class ParquetFile:
     """Writes one Parquet file to `sink`, in row groups; frames are stored as they are.
 
+    The footer is written when a `with` block ends, and not where it ends in an error.
+
     Columns with image bytes are neither compressed nor summarised: JPEG and PNG do not shrink,
     and their minima mean nothing. All others are compressed with zstd.
     """
@@ -58,8 +62,12 @@ class ParquetFile:
         """Writes one row group."""
         self._writer.write_table(table, row_group_size=max(1, table.num_rows))
 
-    def close(self) -> None:
-        """Writes the footer."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:  # else pyarrow would write the footer when it is deleted
+            self._writer.is_open = False
         self._writer.close()
 
 
@@ -73,11 +81,9 @@ def write_rows(
 
     Raises: StorageError.
     """
-    with replacing_file(path, out=out) as sink:
-        file = ParquetFile(sink, schema)
+    with replacing_file(path, out=out) as sink, ParquetFile(sink, schema) as file:
         for chunk in _row_groups(rows):
             file.write(pa.Table.from_pylist(chunk, schema=schema))
-        file.close()
     return FileSummary(relative_path(path, root), sink.num_bytes, f"{sink.crc32c:08x}")
 
 
@@ -91,7 +97,21 @@ def read_rows(path: str, *, columns: Sequence[str] | None = None) -> Iterator[di
             reader = pq.ParquetFile(file)
             for batch in reader.iter_batches(batch_size=256, columns=columns):
                 yield from batch.to_pylist()
-        except pa.ArrowException as error:
+        except (pa.ArrowException, OSError) as error:  # Arrow calls bad Thrift an OSError
+            raise StorageError(f"{path}: not a readable Parquet file: {error}") from error
+
+
+def read_rows_where(path: str, column: str, values: Iterable[str]) -> list[dict[str, object]]:
+    """The rows whose text in `column` is one of `values`; only these become Python values.
+
+    Raises: StorageError where the file is missing or is not Parquet.
+    """
+    with files.open_read(path) as file:
+        try:
+            table = pq.read_table(file)
+            wanted = pc.is_in(table[column], pa.array(values, pa.string()))
+            return table.filter(wanted).to_pylist()
+        except (pa.ArrowException, OSError) as error:
             raise StorageError(f"{path}: not a readable Parquet file: {error}") from error
 
 

@@ -23,11 +23,15 @@ _LENGTH_MAX = 2**31  # of a row; a record holds no more values, and sums stay wi
 
 @dataclass(frozen=True, eq=False)
 class RaggedRows:
-    """Some rows of a ragged feature; `start` and `end` count flat values of the feature's shape."""
+    """Some rows of a ragged feature, and which of its values they hold.
+
+    A cell is one value of the feature's own shape, such as the four numbers of a box.
+    """
 
     lengths: tuple[np.ndarray, ...]  # (N,) int64 a level, from the outside in
-    start: int
+    start: int  # first cell
     end: int  # exclusive
+    num_cells: int  # of all rows of the record
 
 
 def lengths_path(feature: Feature, level: int) -> str:
@@ -42,12 +46,23 @@ def flat_path(feature: Feature) -> str:
 
 def slice_rows(example: Example, feature: Feature, start: int, end: int) -> RaggedRows:
     """Rows start..end of a ragged feature that `check_rows` has passed."""
-    lengths = []
+    lengths, num_cells = [], end
     for level in range(feature.ragged_rank):
         found = _integers(example[lengths_path(feature, level)])
         lengths.append(found[start:end])
         start, end = int(found[:start].sum()), int(found[:end].sum())
-    return RaggedRows(tuple(lengths), start, end)
+        num_cells = int(found.sum())
+    return RaggedRows(tuple(lengths), start, end, num_cells)
+
+
+def cell_width(feature: Feature, num_values: int, num_cells: int) -> int:
+    """How many of a record's `num_values` make one of its `num_cells`.
+
+    Where features.json leaves one size open, it is the same in every cell of the record.
+    """
+    if feature.num_stored is not None:
+        return feature.num_stored
+    return num_values // num_cells if num_cells else 0
 
 
 def check_rows(example: Example, feature: Feature, num_rows: int | None) -> int:

@@ -15,6 +15,7 @@ import numpy as np
 from ilv_dataset.errors import ConfigError
 from ilv_dataset.formats.example import BytesValues, Example, Values, encode_example
 from ilv_dataset.formats.features import Feature
+from ilv_dataset.formats.ragged import cell_width, flat_path, lengths_path, slice_rows
 from ilv_dataset.formats.tables import EpisodeRow, GroundedObject
 
 GROUP = "interleaved_instruction"
@@ -62,31 +63,31 @@ def encode_interleaved(row: EpisodeRow) -> bytes:
 
 
 def slice_example(
-    example: Example, features: Sequence[Feature], start: int, end: int
-) -> dict[str, Sequence[bytes] | np.ndarray]:
-    """Steps start..end of an episode as an episode of its own, for `encode_example`.
+    example: Example, features: Sequence[Feature], start: int, end: int, *, num_steps: int
+) -> dict[str, Values]:
+    """Steps start..end of an episode as an episode of its own, for `stream_example`.
 
     is_first and is_last are set at its ends; features outside steps stay as they are, but for
-    an interleaved instruction that the source already had, which gives way.
+    an interleaved instruction that the source already had, which gives way. Copies no frame.
     """
-    sliced: dict[str, Sequence[bytes] | np.ndarray] = {}
+    sliced: dict[str, Values] = {}
     for feature in features:
         if not feature.in_steps:
             for path, values in example.items():
                 if _belongs(path, feature.path) and not path.startswith(f"{GROUP}/"):
-                    sliced[path] = _take(values, 0, len(values))
-        elif feature.sequence_rank:
+                    sliced[path] = values
+        elif feature.ragged_rank:
             sliced.update(_slice_ragged(example, feature, start, end))
         elif feature.path in example:
-            width = feature.num_stored or 0
             values = example[feature.path]
+            width = cell_width(feature, len(values), num_steps)
             sliced[feature.path] = _take(values, start * width, end * width)
     for path, position in _FLAGS_AT_ENDS.items():
         flags = sliced.get(path)
         if isinstance(flags, np.ndarray) and len(flags):
-            sliced[path] = np.concatenate(
-                [flags[:position], [1], flags[position:][1:]]
-            )
+            changed = flags.copy()
+            changed[position] = 1
+            sliced[path] = changed
     return sliced
 
 
@@ -144,28 +145,22 @@ def _belongs(path: str, feature_path: str) -> bool:
     return path == feature_path or path.startswith(f"{feature_path}/ragged_")
 
 
-def _take(values: Values, start: int, end: int) -> Sequence[bytes] | np.ndarray:
+def _take(values: Values, start: int, end: int) -> Values:
     if isinstance(values, BytesValues):
-        return [values[index] for index in range(start, min(end, len(values)))]
+        return BytesValues(values.payload, values.ranges[start:end])
     return values[start:end]
 
 
-def _slice_ragged(
-    example: Example, feature: Feature, start: int, end: int
-) -> dict[str, Sequence[bytes] | np.ndarray]:
-    sliced: dict[str, Sequence[bytes] | np.ndarray] = {}
-    for level in range(feature.sequence_rank):
-        path = f"{feature.path}/ragged_row_lengths_{level}"
-        lengths = example[path]
-        sliced[path] = _take(lengths, start, end)
-        if isinstance(lengths, BytesValues):  # no step has any value
-            start = end = 0
-        else:
-            start, end = int(lengths[:start].sum()), int(lengths[:end].sum())
-    path = f"{feature.path}/ragged_flat_values"
-    width = feature.num_stored or 1
-    sliced[path] = _take(example[path], start * width, end * width)
-    return sliced
+def _slice_ragged(example: Example, feature: Feature, start: int, end: int) -> dict[str, Values]:
+    path = flat_path(feature)
+    if path not in example:  # an optional one
+        return {}
+    rows = slice_rows(example, feature, start, end)
+    width = cell_width(feature, len(example[path]), rows.num_cells)
+    return {
+        **{lengths_path(feature, level): found for level, found in enumerate(rows.lengths)},
+        path: _take(example[path], rows.start * width, rows.end * width),
+    }
 
 
 def _group_json() -> dict[str, object]:

@@ -5,6 +5,7 @@ Frames go in as the bytes they are in the record; nothing is decoded.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -14,11 +15,12 @@ import pyarrow.compute as pc
 from ilv_dataset.formats.example import BytesValues, Example, Values
 from ilv_dataset.formats.features import Feature
 from ilv_dataset.formats.parquet import IMAGE, describe_schema
+from ilv_dataset.formats.ragged import cell_width, flat_path, slice_rows
 from ilv_dataset.formats.tables import EpisodeRow
 
 _FLAGS = (("is_first", pa.bool_()), ("is_last", pa.bool_()), ("is_terminal", pa.bool_()))
 _REWARDS = (("reward", pa.float32()), ("discount", pa.float32()))
-_OWN_PREFIXES = ("observation/", "action")
+_OWN_PREFIXES = ("observation", "action")
 CHUNK_BYTES = 16 << 20  # of one record that are copied at a time, so 130 MB episodes stay small
 
 
@@ -47,25 +49,28 @@ def steps_tables(
     features: Sequence[Feature],
     schema: pa.Schema,
     *,
-    is_whole: bool,
+    num_steps: int,
 ) -> Iterator[pa.Table]:
     """The steps of one span, in pieces of about CHUNK_BYTES.
 
+    A part of an episode is an episode of its own: is_first and is_last are set at its ends.
+
     Args:
-        is_whole: whether the span is all of its episode. A part of an episode is an episode of
-            its own: is_first and is_last are set at its ends.
+        example: the record of the episode, which fits `features`.
+        num_steps: of the whole episode.
     """
-    num_bytes = sum(
-        values.ranges[-1][1] - values.ranges[0][0]
-        for values in example.values()
-        if isinstance(values, BytesValues) and values.ranges
-    )
-    num_pieces = 1 + num_bytes // CHUNK_BYTES
-    size = max(1, -(-(row.step_end - row.step_start) // num_pieces))
+    step_bytes = sum(map(_num_bytes, example.values())) / num_steps
+    size = max(1, int(CHUNK_BYTES // max(1, step_bytes)))
     for start in range(row.step_start, row.step_end, size):
         end = min(start + size, row.step_end)
-        columns = _columns(row, example, features, start, end, is_whole=is_whole)
+        columns = _columns(row, example, features, start, end, num_steps)
         yield pa.Table.from_arrays(columns, schema=schema)
+
+
+def _num_bytes(values: Values) -> int:
+    if isinstance(values, BytesValues):
+        return values.ranges[-1][1] - values.ranges[0][0] if values.ranges else 0
+    return values.nbytes
 
 
 def _columns(
@@ -74,8 +79,7 @@ def _columns(
     features: Sequence[Feature],
     start: int,
     end: int,
-    *,
-    is_whole: bool,
+    num_steps: int,
 ) -> list[pa.Array]:
     num = end - start
     steps = np.arange(start, end, dtype=np.int32)
@@ -84,31 +88,32 @@ def _columns(
         pa.repeat(pa.scalar(row.span, pa.int32()), num),
         pa.array(steps),
     ]
-    ends = {"is_first": row.step_start, "is_last": row.step_end - 1}
+    is_part = row.step_end - row.step_start < num_steps
+    ends = {"is_first": row.step_start, "is_last": row.step_end - 1} if is_part else {}
     for name, kind in (*_FLAGS, *_REWARDS):
-        column = _optional_scalar(example, name, kind, start, end)
-        if name in ends and not is_whole:
+        column = _optional_scalar(example, name, kind, num_steps)[start:end]
+        if name in ends:
             column = pc.or_kleene(column, pa.array(steps == ends[name]))
         columns.append(column)
     columns.append(pa.repeat(pa.scalar(row.instruction), num))
-    columns.extend(_column(example, feature, start, end) for feature in own_features(features))
+    for feature in own_features(features):
+        columns.append(_column(example, feature, start, end, num_steps))
     return columns
 
 
-def _optional_scalar(
-    example: Example, name: str, kind: pa.DataType, start: int, end: int
-) -> pa.Array:
+def _optional_scalar(example: Example, name: str, kind: pa.DataType, num_steps: int) -> pa.Array:
+    """The number of every step; nulls where the source has none, or something else."""
     values = example.get(f"steps/{name}")
-    if values is None or isinstance(values, BytesValues):
-        return pa.nulls(end - start, kind)
-    return pa.array(values[start:end]).cast(kind)
+    if values is None or isinstance(values, BytesValues) or len(values) != num_steps:
+        return pa.nulls(num_steps, kind)
+    return pa.array(values.astype(kind.to_pandas_dtype()))
 
 
 def _column_type(feature: Feature) -> pa.DataType:
     kind = _value_type(feature)
     if feature.kind == "tensor":
         for size in reversed(feature.shape):
-            kind = pa.list_(kind) if size is None else pa.list_(kind, size)
+            kind = pa.list_(kind, size) if size else pa.list_(kind)
     for _ in range(feature.sequence_rank):
         kind = pa.list_(kind)
     return kind
@@ -126,40 +131,51 @@ def _value_type(feature: Feature) -> pa.DataType:
     return pa.bool_() if feature.dtype == "bool" else pa.from_numpy_dtype(np.dtype(feature.dtype))
 
 
-def _column(example: Example, feature: Feature, start: int, end: int) -> pa.Array:
-    """Values of steps start..end of one feature, whole episodes or ragged alike."""
-    if not feature.sequence_rank:
-        return _plain(example[feature.path], feature, start, end)
-    offsets = []
-    for level in range(feature.sequence_rank):
-        lengths = example[f"{feature.path}/ragged_row_lengths_{level}"]
-        ends = np.zeros(1, np.int64)
-        if not isinstance(lengths, BytesValues):
-            ends = np.concatenate(([0], np.cumsum(lengths)))
-        bounds = ends[start : end + 1] if len(ends) > end else np.zeros(end - start + 1, np.int64)
-        offsets.append((bounds - bounds[0]).astype(np.int32))
-        start, end = int(bounds[0]), int(bounds[-1])
-    flat = example[f"{feature.path}/ragged_flat_values"]
-    column = _plain(flat, feature, start, end)
-    for bounds in reversed(offsets):
+def _column(
+    example: Example, feature: Feature, start: int, end: int, num_steps: int
+) -> pa.Array:
+    """Values of steps start..end of one feature, of one number a step and ragged alike."""
+    path = flat_path(feature) if feature.ragged_rank else feature.path
+    values = example.get(path)
+    if values is None:  # an optional one
+        return pa.nulls(end - start, _column_type(feature))
+    if not feature.ragged_rank:
+        return _cells(values, feature, start, end, num_steps)
+    rows = slice_rows(example, feature, start, end)
+    column = _cells(values, feature, rows.start, rows.end, rows.num_cells)
+    for lengths in reversed(rows.lengths):
+        bounds = np.concatenate(([0], np.cumsum(lengths))).astype(np.int32)
         column = pa.ListArray.from_arrays(pa.array(bounds), column)
     return column
 
 
-def _plain(values: Values, feature: Feature, start: int, end: int) -> pa.Array:
-    """Values start..end, each of the feature's shape."""
-    width = feature.num_stored
-    if width is None:
-        width = len(values) // max(1, end - start)
-    first, last = start * width, end * width
+def _cells(values: Values, feature: Feature, start: int, end: int, num_cells: int) -> pa.Array:
+    """Cells start..end of the `num_cells` of a record, each of the feature's shape."""
+    width = cell_width(feature, len(values), num_cells)
     kind = _value_type(feature)
     if isinstance(values, BytesValues):
-        column = _bytes_column(values, kind, first, last)
+        column = _bytes_column(values, kind, start * width, end * width)
     else:
-        column = pa.array(values[first:last]).cast(kind)
-    if feature.kind == "tensor":
-        for size in reversed(feature.shape):
-            column = pa.FixedSizeListArray.from_arrays(column, size)
+        numbers = values[start * width : end * width]
+        column = pa.array(numbers.astype(kind.to_pandas_dtype()))
+    if feature.kind != "tensor":
+        return column
+    return _shape_cells(column, feature.shape, end - start, width)
+
+
+def _shape_cells(
+    column: pa.Array, shape: tuple[int | None, ...], num_cells: int, width: int
+) -> pa.Array:
+    """Folds flat values into `num_cells` nested lists of `shape`, `width` values each."""
+    known = math.prod(size for size in shape if size is not None)
+    sizes = [width // known if size is None and known else size or 0 for size in shape]
+    for level in range(len(shape) - 1, -1, -1):
+        if shape[level]:
+            column = pa.FixedSizeListArray.from_arrays(column, shape[level])
+        else:
+            num_lists = num_cells * math.prod(sizes[:level])
+            bounds = np.arange(num_lists + 1, dtype=np.int32) * sizes[level]
+            column = pa.ListArray.from_arrays(pa.array(bounds), column)
     return column
 
 
@@ -168,7 +184,8 @@ def _bytes_column(values: BytesValues, kind: pa.DataType, first: int, last: int)
     chunks = [payload[start:end] for start, end in values.ranges[first:last]]
     if kind == IMAGE:
         paths = pa.nulls(len(chunks), pa.string())
-        return pa.StructArray.from_arrays([pa.array(chunks, pa.binary()), paths], fields=list(IMAGE))
+        fields = list(IMAGE)
+        return pa.StructArray.from_arrays([pa.array(chunks, pa.binary()), paths], fields=fields)
     if kind == pa.string():  # Parquet texts are UTF-8; the RLDS output keeps the raw bytes
         return pa.array([chunk.decode("utf-8", "replace") for chunk in chunks], kind)
     if kind == pa.binary():

@@ -6,7 +6,7 @@ Knows nothing about what a payload holds. Checksums are CRC32C, masked as Tensor
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -62,6 +62,17 @@ def frame_record(payload: bytes, *appended: bytes, crc: int | None = None) -> tu
     return (header, payload, *appended, struct.pack("<I", mask_crc(total)))
 
 
+def stream_record(pieces: Iterable[bytes], *, num_bytes: int) -> Iterator[bytes]:
+    """Parts of the framed record of pieces that are `num_bytes` long in all, one at a time."""
+    length = struct.pack("<Q", num_bytes)
+    yield length + struct.pack("<I", mask_crc(google_crc32c.value(length)))
+    crc = 0
+    for piece in pieces:
+        crc = google_crc32c.extend(crc, piece)
+        yield piece
+    yield struct.pack("<I", mask_crc(crc))
+
+
 def read_records(file: BinaryIO, *, size: int) -> Iterator[RawRecord | BrokenRecord]:
     """Streams the records of one shard of `size` bytes, one in memory at a time.
 
@@ -88,6 +99,7 @@ def read_records(file: BinaryIO, *, size: int) -> Iterator[RawRecord | BrokenRec
         else:
             text = f"stored CRC32C {stored:08x}, computed {crc:08x}"
             yield BrokenRecord(index, "wrong-checksum", text)
+        del payload  # before the next is read: one in memory, not two
         offset += HEADER_BYTES + length + FOOTER_BYTES
         index += 1
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from ilv_dataset.formats import files
 from ilv_dataset.formats.atomic import FileSummary
 from ilv_dataset.formats.markers import Marker, read_marker, upstream_checksum, write_marker
@@ -12,24 +14,40 @@ UPSTREAM = {"ground": "parse", "steps": "ground", "rlds": "ground"}
 
 
 def read_commit(stage: str, shard: ShardPlan, *, job: Job) -> Marker | None:
-    """The marker of a shard that need not be done again; None where it is to be done."""
+    """The marker of a shard that need not be done again; None where it is to be done.
+
+    Raises: StorageError.
+    """
     upstream = UPSTREAM.get(stage)
     if upstream and not files.exists(job.layout.marker(upstream, shard.key)):
         return None
-    return read_marker(job.layout, stage, shard.key, _inputs(stage, shard, job))
+    found = read_marker(job.layout, stage, shard.key)
+    if found is None or found.inputs != _inputs(stage, shard, found.counts, job):
+        return None
+    return found
 
 
 def commit_shard(
     stage: str, shard: ShardPlan, summary: FileSummary, counts: dict[str, int], *, job: Job
 ) -> None:
     """Marks a shard as done; call it when its file is in place."""
-    marker = Marker(_inputs(stage, shard, job), (summary,), counts)
+    marker = Marker(_inputs(stage, shard, counts, job), (summary,), counts)
     write_marker(job.layout, stage, shard.key, marker)
 
 
-def _inputs(stage: str, shard: ShardPlan, job: Job) -> dict[str, str]:
-    """What a shard is made from: the source by its size, our own files by their checksum."""
+def _inputs(
+    stage: str, shard: ShardPlan, counts: Mapping[str, int], job: Job
+) -> dict[str, str]:
+    """What a shard is made from: the source by its size, our own files by their checksum.
+
+    A source with failures is also told by its time stamp, for what mends a broken record mostly
+    leaves the size as it is.
+    """
     upstream = UPSTREAM.get(stage)
-    if upstream is None:
-        return {"source": str(files.file_size(job.source_path(shard)))}
-    return {upstream: upstream_checksum(job.layout, upstream, shard.key)}
+    if upstream is not None:
+        return {upstream: upstream_checksum(job.layout, upstream, shard.key)}
+    path = job.source_path(shard)
+    inputs = {"source": str(files.file_size(path))}
+    if counts.get("failed"):
+        inputs["modified"] = files.time_stamp(path)
+    return inputs

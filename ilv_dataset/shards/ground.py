@@ -10,10 +10,11 @@ from typing import BinaryIO
 from ilv_dataset.batches import batched
 from ilv_dataset.crops import decode_image
 from ilv_dataset.episodes import IndexedSpan, Probe
+from ilv_dataset.errors import RecordError
 from ilv_dataset.fields import STATUSES
 from ilv_dataset.formats import files, tables
 from ilv_dataset.formats.example import parse_example
-from ilv_dataset.formats.parquet import read_rows, write_rows
+from ilv_dataset.formats.parquet import read_rows_where, write_rows
 from ilv_dataset.formats.tables import EpisodeRow, GroundedObject
 from ilv_dataset.grounding import Crop, Grounding, ground_spans
 from ilv_dataset.interleave import interleave_instruction
@@ -53,7 +54,7 @@ def ground_shard(shard: ShardPlan, *, job: Job) -> None:
 
 def ground_rows(shard: ShardPlan, *, job: Job) -> Iterator[EpisodeRow]:
     """Streams the rows of a scanned shard, window by window, in the order of its index."""
-    parsed = read_parsed(job, {s.span.instruction for s in read_index(shard, job=job)})
+    parsed = read_parsed(shard, job=job)
     with ShardFrames(shard, job) as frames:
         for window in batched(read_index(shard, job=job), WINDOW_SPANS):
             usable = [
@@ -75,14 +76,13 @@ def ground_rows(shard: ShardPlan, *, job: Job) -> Iterator[EpisodeRow]:
                 yield make_row(indexed, instruction, by_span.get(id(indexed)), shard=shard, job=job)
 
 
-def read_parsed(job: Job, instructions: Iterable[bytes]) -> dict[bytes, ParsedInstruction]:
+def read_parsed(shard: ShardPlan, *, job: Job) -> dict[bytes, ParsedInstruction]:
     """The rows of the instructions table that a shard needs, by the source's bytes."""
-    wanted = set(instructions)
-    return {
-        key: tables.decode_instruction(row)
-        for row in read_rows(job.layout.instructions)
-        if (key := str(row["instruction"]).encode()) in wanted
-    }
+    spans = read_index(shard, job=job)
+    wanted = {indexed.span.instruction.decode() for indexed in spans if not indexed.reason}
+    rows = read_rows_where(job.layout.instructions, "instruction", wanted)
+    parsed = map(tables.decode_instruction, rows)
+    return {instruction.instruction.encode(): instruction for instruction in parsed}
 
 
 def make_row(
@@ -147,12 +147,16 @@ class ShardFrames:
     def load(self, indexed: IndexedSpan, probe: Probe) -> Frame:
         """Reads and decodes one frame, channels in RGB order.
 
-        Raises: RecordError undecodable-image.
+        Raises: RecordError undecodable-image, or features-mismatch of the objects marked in it.
         """
         data = self._read(probe.offset, probe.length)
-        image = decode_image(data, channel_order=self._orders[probe.camera])
-        size_wh = (image.shape[1], image.shape[0])
-        objects = self._source_objects(indexed, probe, size_wh)
+        try:
+            image = decode_image(data, channel_order=self._orders[probe.camera])
+            size_wh = (image.shape[1], image.shape[0])
+            objects = self._source_objects(indexed, probe, size_wh)
+        except RecordError as error:
+            message = f"{probe.camera} of step {probe.step}: {error}"
+            raise RecordError(error.reason, message) from error
         return Frame(probe.camera, probe.step, image, objects)
 
     def _source_objects(

@@ -15,10 +15,12 @@ STAGE = "instructions"
 
 
 def write_instructions(parsed: Sequence[ParsedInstruction], *, job: Job) -> None:
-    """Writes one row per distinct instruction, sorted by the instruction, and commits it.
+    """Writes one row per distinct instruction, sorted, and commits it, where it is not there yet.
 
     Raises: StorageError.
     """
+    if read_instructions_marker(job) is not None:
+        return
     rows = [tables.encode_instruction(p) for p in sorted(parsed, key=lambda p: p.instruction)]
     summary = write_rows(
         job.layout.instructions,
@@ -33,7 +35,8 @@ def write_instructions(parsed: Sequence[ParsedInstruction], *, job: Job) -> None
 
 def read_instructions_marker(job: Job) -> Marker | None:
     """The marker of a table that was made from the indexes as they are; else None."""
-    return read_marker(job.layout, STAGE, None, _inputs(job))
+    marker = read_marker(job.layout, STAGE, None)
+    return marker if marker is not None and marker.inputs == _inputs(job) else None
 
 
 def _inputs(job: Job) -> dict[str, str]:

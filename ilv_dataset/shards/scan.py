@@ -28,7 +28,7 @@ def scan_shard(shard: ShardPlan, *, job: Job) -> Iterator[str]:
     """
     if read_commit(STAGE, shard, job=job) is None:
         path = job.layout.index(shard.key)
-        counts = {"spans": 0, "episodes": 0}
+        counts = {"spans": 0, "episodes": 0, "failed": 0}
         spans = noting_progress(index_shard(shard, job=job), job=job, stage=STAGE, shard=shard)
         rows = map(tables.encode_indexed_span, _counted(spans, counts))
         summary = write_rows(
@@ -36,7 +36,8 @@ def scan_shard(shard: ShardPlan, *, job: Job) -> Iterator[str]:
         )
         commit_shard(STAGE, shard, summary, counts, job=job)
     yield from dict.fromkeys(
-        indexed.span.instruction.decode() for indexed in read_index(shard, job=job)
+        indexed.span.instruction.decode()
+        for indexed in read_index(shard, job=job)
         if not indexed.reason
     )
 
@@ -52,21 +53,22 @@ def index_shard(shard: ShardPlan, *, job: Job) -> Iterator[IndexedSpan]:
     What is broken gives a row with its reason: a record, a cut shard, a shard that is missing.
     A shard that is wanted whole is read to its end, whatever dataset_info.json says.
     """
-    path = job.source_path(shard)
+    path, name = job.source_path(shard), shard.file_name
     size = files.file_size(path)
     if size is None:
         for index in range(shard.num_selected):
-            yield broken_span(index, "missing-shard", f"{path} does not exist")
+            yield broken_span(index, "missing-shard", f"{name} does not exist")
         return
-    num_found, message = 0, f"{path} ends before this record"
+    num_found, message = 0, f"{name} ends before this record"
     with files.open_read(path) as file, files.naming_path(path):
         for record in itertools.islice(read_records(file, size=size), _limit(shard)):
             num_found = record.index + 1
             if isinstance(record, RawRecord):
-                yield from _index_record(record, path, job=job)
-                continue
-            yield broken_span(record.index, record.reason, f"{path}: {record.message}")
-            message = f"{path} is unreadable from record {record.index} on"
+                yield from _index_record(record, name, job=job)
+            else:
+                yield broken_span(record.index, record.reason, f"{name}: {record.message}")
+                message = f"{name} is unreadable from record {record.index} on"
+            del record  # before the next is read: one in memory, not two
     for index in range(num_found, shard.num_selected):
         yield broken_span(index, "missing-record", message)
 
@@ -75,19 +77,18 @@ def _limit(shard: ShardPlan) -> int | None:
     return None if shard.num_selected == shard.num_records else shard.num_selected
 
 
-def _index_record(record: RawRecord, path: str, *, job: Job) -> list[IndexedSpan]:
+def _index_record(record: RawRecord, name: str, *, job: Job) -> list[IndexedSpan]:
     place = {"offset": record.offset, "length": len(record.payload)}
     try:
         example = parse_example(record.payload)
-        return index_episode(
-            example, job.features, job.spec, record_index=record.index, **place
-        )
+        return index_episode(example, job.features, job.spec, record_index=record.index, **place)
     except RecordError as error:
-        return [broken_span(record.index, error.reason, f"{path}: {error}", **place)]
+        return [broken_span(record.index, error.reason, f"{name}: {error}", **place)]
 
 
 def _counted(rows: Iterable[IndexedSpan], counts: dict[str, int]) -> Iterator[IndexedSpan]:
     for row in rows:
         counts["spans"] += 1
         counts["episodes"] += row.span.number == 0
+        counts["failed"] += bool(row.reason)
         yield row

@@ -1,4 +1,8 @@
-"""A whole simulated dataset: episodes rendered one by one and written as a TFDS folder."""
+"""A whole simulated dataset: episodes rendered one by one and written as a TFDS folder.
+
+The sample that is committed in ilv_dataset/demo is
+`simulate(Path("ilv_dataset/demo"), episodes=20, seed=204, episodes_per_shard=6)`.
+"""
 
 from __future__ import annotations
 
@@ -49,26 +53,20 @@ def simulate(
         ConfigError: a number is not positive, the folder exists, or pybullet is not installed.
         StorageError: it cannot be written.
     """
-    for name, value in (("episodes", episodes), ("workers", workers), ("seed", seed + 1)):
-        if value < 1:
-            raise ConfigError(f"{name} must be at least {0 if name == 'seed' else 1}")
+    if min(episodes, workers, episodes_per_shard) < 1 or seed < 0:
+        raise ConfigError(
+            "episodes, workers and episodes_per_shard are at least 1, seed at least 0"
+        )
     import_pybullet()
     folder = out / DATASET_NAME / DATASET_VERSION
-    if folder.exists():
-        raise ConfigError(f"{folder} already exists; name another folder or remove it")
     with files.naming_path(str(folder)):
+        if folder.exists():
+            raise ConfigError(f"{folder} already exists; name another folder or remove it")
         unfinished = folder.with_name(f".{DATASET_VERSION}.unfinished")
         _clear(unfinished)
         splits = plan_splits(episodes, episodes_per_shard)
         with _render_records(episodes, seed, workers) as records:
-            counted = _count(records, on_episode)
-            sizes = {
-                split: [
-                    _write_shard(unfinished, split, shard, len(lengths), islice(counted, length))
-                    for shard, length in enumerate(lengths)
-                ]
-                for split, lengths in splits.items()
-            }
+            sizes = _write_splits(unfinished, splits, _count(records, on_episode))
         (unfinished / "features.json").write_text(features_json(), encoding="utf-8")
         (unfinished / "dataset_info.json").write_text(_info_json(splits, sizes), encoding="utf-8")
         unfinished.rename(folder)
@@ -116,20 +114,22 @@ def _count(records: Iterator[bytes], on_episode: Callable[[int], None] | None) -
         yield record
 
 
-def _write_shard(
-    folder: Path, split: str, shard: int, num_shards: int, records: Iterator[bytes]
-) -> int:
-    """Writes one shard as its records come; returns the bytes of its records."""
-    size = 0
-    name = f"{DATASET_NAME}-{split}.tfrecord-{shard:05d}-of-{num_shards:05d}"
-    with (folder / name).open("wb") as file:
-        for record in records:
-            file.writelines(frame_record(record))
-            size += len(record)
-    return size
+def _write_splits(
+    folder: Path, splits: Mapping[str, Sequence[int]], records: Iterator[bytes]
+) -> dict[str, int]:
+    """Writes all shards as their records come; returns the bytes of each split's records."""
+    sizes = dict.fromkeys(splits, 0)
+    for split, lengths in splits.items():
+        for shard, length in enumerate(lengths):
+            name = f"{DATASET_NAME}-{split}.tfrecord-{shard:05d}-of-{len(lengths):05d}"
+            with (folder / name).open("wb") as file:
+                for record in islice(records, length):
+                    file.writelines(frame_record(record))
+                    sizes[split] += len(record)
+    return sizes
 
 
-def _info_json(splits: Mapping[str, Sequence[int]], sizes: Mapping[str, Sequence[int]]) -> str:
+def _info_json(splits: Mapping[str, Sequence[int]], sizes: Mapping[str, int]) -> str:
     content = {
         "citation": "",
         "description": DESCRIPTION,
@@ -141,7 +141,7 @@ def _info_json(splits: Mapping[str, Sequence[int]], sizes: Mapping[str, Sequence
             {
                 "filepathTemplate": "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}",
                 "name": split,
-                "numBytes": str(sum(sizes[split])),
+                "numBytes": str(sizes[split]),
                 "shardLengths": [str(length) for length in lengths],
             }
             for split, lengths in splits.items()

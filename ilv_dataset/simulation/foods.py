@@ -24,11 +24,11 @@ def _banana() -> Mesh:
 
 
 def _spots() -> Mesh:
-    """Dots on a mushroom's cap: one on top, a ring of five, a ring of six lower down."""
-    rings = ((0.0, 0.077, 1), (0.021, 0.071, 5), (0.034, 0.057, 6))
+    """Dots on a mushroom's cap: one on top, five around it, six lower down."""
+    rings = ((0.0, 0.0755, 1), (0.021, 0.0695, 5), (0.0335, 0.0555, 6))
     return merge_meshes(
         [
-            ellipsoid((0.006, 0.006, 0.0035), (radius * np.cos(angle), radius * np.sin(angle), z))
+            ellipsoid((0.0055, 0.0055, 0.0030), (radius * np.cos(angle), radius * np.sin(angle), z))
             for radius, z, number in rings
             for angle in np.arange(number) * (2 * np.pi / number)
         ]
@@ -111,15 +111,15 @@ FOODS = (
             Part(
                 partial(
                     tube,
-                    [(0.0, 0.0, 0.056), (0.002, 0.0, 0.070), (0.008, 0.0, 0.080)],
+                    [(0.0, 0.0, 0.056), (0.002, 0.0, 0.066), (0.006, 0.0, 0.074)],
                     (0.003,) * 3,
                 ),
                 rgb=STALK,
             ),
-            Part(partial(ellipsoid, (0.013, 0.007, 0.002), (0.014, 0.004, 0.073)), rgb=LEAF),
+            Part(partial(ellipsoid, (0.013, 0.007, 0.002), (0.013, 0.004, 0.070)), rgb=LEAF),
         ),
         radius_m=0.038,
-        height_m=0.066,
+        height_m=0.076,
         grasp=Grasp((0.0, 0.0, 0.036), 0.074),
         colours=("red", "green"),
         rolls=True,
@@ -129,12 +129,12 @@ FOODS = (
         (
             Part(spin(0, 3, 12, 0, 26, 8, 33, 26, 31, 42, 22, 60, 16, 76, 10, 84, 0, 86)),
             Part(
-                partial(tube, [(0.0, 0.0, 0.084), (0.004, 0.0, 0.102)], (0.003, 0.003)), rgb=STALK
+                partial(tube, [(0.0, 0.0, 0.084), (0.004, 0.0, 0.094)], (0.003, 0.003)), rgb=STALK
             ),
         ),
-        radius_m=0.034,
-        height_m=0.086,
-        grasp=Grasp((0.0, 0.0, 0.048), 0.058),
+        radius_m=0.035,
+        height_m=0.095,
+        grasp=Grasp((0.0, 0.0, 0.052), 0.054),
         colours=("green", "yellow"),
     ),
     Noun(
@@ -178,10 +178,10 @@ FOODS = (
             Part(spin(0, 46, 33, 42, 37, 46, 34, 58, 25, 69, 13, 75, 0, 77)),
             Part(_spots, rgb=CREAM),
         ),
-        radius_m=0.038,
-        height_m=0.077,
+        radius_m=0.040,
+        height_m=0.079,
         grasp=Grasp((0.0, 0.0, 0.050), 0.074),
-        colours=("red", "brown", "white"),
+        colours=("red", "brown"),
     ),
     Noun(
         "donut",

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -47,13 +49,27 @@ def import_pybullet() -> tuple[Any, Path]:
     Raises: ConfigError if it is not installed.
     """
     try:
-        bullet = importlib.import_module("pybullet")
+        with _silenced_stderr():
+            bullet = importlib.import_module("pybullet")
         models = importlib.import_module("pybullet_data")
     except ModuleNotFoundError as error:
         raise ConfigError(
             "the simulation needs pybullet: pip install 'ilv-dataset[sim]'"
         ) from error
     return bullet, Path(models.getDataPath())
+
+
+@contextmanager
+def _silenced_stderr() -> Iterator[None]:
+    """Keeps the build time that pybullet prints from C when it is imported off the terminal."""
+    kept = os.dup(2)
+    with Path(os.devnull).open("w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 class World:
@@ -149,7 +165,7 @@ class World:
         )
 
     def _load_furniture(self) -> int:
-        """Adds table, floor and wall; returns the table, white, for its texture is laid on later."""
+        """Adds table, floor and wall; returns the table, white, for its texture comes later."""
         (west, east), (south, north) = TABLE_XY_M
         middle = ((west + east) / 2, (south + north) / 2, -TABLE_THICK_M)
         top = cuboid((east - west, north - south, TABLE_THICK_M), middle)

@@ -18,6 +18,8 @@ NEAR_M, FAR_M = 0.2, 6.0
 # coarse pixels of the light's view would draw stripes.
 TABLE_BIAS_M, THING_BIAS_M = 0.005, 0.018
 SHADOW_BLUR_PX = 9
+# Cosines of the angle to the light between which the shadows on a surface fade.
+GRAZING_COS, FACING_COS = 0.12, 0.36
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,8 +89,20 @@ def shade_share(
         borderMode=cv2.BORDER_CONSTANT,
         borderValue=FAR_M,
     )
-    hidden = (-seen[..., 2] - first > bias_m).astype(np.float32)
+    hidden = (-seen[..., 2] - first > bias_m) * _facing_share(points_xyz, lamp)
     return np.asarray(cv2.GaussianBlur(hidden, (SHADOW_BLUR_PX, SHADOW_BLUR_PX), 0))
+
+
+def _facing_share(points_xyz: np.ndarray, lamp: Camera) -> np.ndarray:
+    """How much a shadow shows on each point's surface, (S, S) float32: not at all where the
+    light only grazes it, for there the lamp's coarse pixels would draw stripes.
+    """
+    points = points_xyz.astype(np.float32)
+    normals = np.cross(np.diff(points, axis=0)[:, :-1], np.diff(points, axis=1)[:-1])
+    towards = np.asarray(lamp.eye_xyz, np.float32) - np.asarray(lamp.target_xyz, np.float32)
+    lengths = np.linalg.norm(normals, axis=-1) * np.linalg.norm(towards)
+    cosines = np.pad(normals @ towards / np.maximum(lengths, 1e-12), ((0, 1), (0, 1)), "edge")
+    return np.clip((cosines - GRAZING_COS) / (FACING_COS - GRAZING_COS), 0.0, 1.0)
 
 
 def sample_texture(

@@ -14,7 +14,8 @@ BESIDE_GAP_M = 0.025  # between the footprints of things that end beside each ot
 BESIDE_MAX_M = 0.08  # a wider gap is not "beside"
 DROP_M = 0.01  # the gripper opens this far above what it fills
 RIM_GAP_M = 0.008  # between the palm and the rim of what it fills
-DRAG_SHARE = 0.35  # of the beside tasks with a clear way are done without lifting
+DRAG_SHARE = 0.5  # of the beside tasks with a clear way are done without lifting
+DRAG_MIN_M = 0.08  # what is dragged less far hardly moves
 # The hand of a Panda, seen from the finger tips: it begins 45 mm above them and is wider along
 # the direction in which the fingers open. Source: franka_panda/meshes/visual/hand.obj.
 PALM_M, HAND_HALF_M = 0.045, (0.035, 0.105)
@@ -148,7 +149,8 @@ def _is_way_clear(scene: Scene, mover: int, goal: np.ndarray) -> bool:
     """True where the mover can be dragged straight to its goal."""
     start, end = scene.poses[mover, :2], goal[:2]
     length = float(np.hypot(*(end - start)))
-    if length < 0.08:
+    palm_z = float(grasp_pose(scene.things[mover], scene.poses[mover])[2]) + PALM_M
+    if length < DRAG_MIN_M:
         return False
     for index, thing in enumerate(scene.things):
         if index == mover:
@@ -156,7 +158,8 @@ def _is_way_clear(scene: Scene, mover: int, goal: np.ndarray) -> bool:
         share = float(np.clip((scene.poses[index, :2] - start) @ (end - start) / length**2, 0, 1))
         nearest = start + share * (end - start)
         gap = float(np.hypot(*(scene.poses[index, :2] - nearest)))
-        # The hand beside the mover is wider than the mover.
-        if gap < max(scene.things[mover].radius_m, HAND_HALF_M[1]) + thing.radius_m + GAP_M:
+        is_tall = thing.kind.height_m * thing.scale > palm_z
+        reach = HAND_HALF_M[1] if is_tall else scene.things[mover].radius_m
+        if gap < reach + thing.radius_m + GAP_M:
             return False
     return True

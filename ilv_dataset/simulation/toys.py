@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from functools import partial
 
+import numpy as np
+
 from ilv_dataset.simulation.meshes import (
     Mesh,
     cuboid,
@@ -11,6 +13,7 @@ from ilv_dataset.simulation.meshes import (
     lathe,
     merge_meshes,
     move_mesh,
+    tube,
 )
 from ilv_dataset.simulation.nouns import BEAK, BRIGHT, PAPER, Grasp, Noun, Part, Seat, spin
 
@@ -20,6 +23,13 @@ def _brick() -> Mesh:
     places = [(x, y) for x in (-0.033, -0.011, 0.011, 0.033) for y in (-0.011, 0.011)]
     studs = [move_mesh(stud, (x, y, 0.034)) for x, y in places]
     return merge_meshes([cuboid((0.09, 0.046, 0.034)), *studs])
+
+
+def _stripe() -> Mesh:
+    """A band over the top of the ball, by which it is no fruit."""
+    angles = np.linspace(-0.6, np.pi + 0.6, 21)
+    path = [(0.0315 * np.cos(a), 0.0, 0.035 + 0.0315 * np.sin(a)) for a in angles]
+    return tube(path, [0.0042] * len(path), sides=10)
 
 
 def _eyes() -> Mesh:
@@ -44,7 +54,10 @@ def _book_cover() -> Mesh:
 TOYS = (
     Noun(
         "ball",
-        (Part(partial(ellipsoid, (0.035,) * 3, (0.0, 0.0, 0.035))),),
+        (
+            Part(partial(ellipsoid, (0.035,) * 3, (0.0, 0.0, 0.035))),
+            Part(_stripe, rgb=PAPER),
+        ),
         radius_m=0.036,
         height_m=0.070,
         grasp=Grasp((0.0, 0.0, 0.036), 0.070),
@@ -74,7 +87,7 @@ TOYS = (
         ),
         radius_m=0.062,
         height_m=0.080,
-        grasp=Grasp((0.0, 0.0, 0.030), 0.060),
+        grasp=Grasp((0.0, 0.0, 0.036), 0.058),
         colours=("yellow", "white", "blue", "pink", "red"),
     ),
     Noun(

@@ -25,6 +25,8 @@ _STAGE_OF_FORMAT = {"parquet": "steps", "rlds": "rlds"}
 _COUNTED_AS = {"instructions": "instructions", "ground": "episodes"}  # in run.json
 _UPSTREAM = {"ground": "parse", "steps": "ground", "rlds": "ground"}
 _CRC32C = re.compile(r"[0-9a-f]{8}")
+_NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
+_VERSION = re.compile(r"\d+(\.\w+)*([+!-][\w.]+)?")
 _SOURCE_SIZE = re.compile(r"None|\d+")
 
 Markers = Mapping[str, Mapping[ShardKey | None, Marker]]  # by stage
@@ -101,15 +103,15 @@ def read_manifest(layout: Layout, report: Report) -> Manifest:
 
 
 def _read_manifest_json(path: str, report: Report) -> dict[str, Any]:
-    """A JSON object, if it is there and is as it was written; empty otherwise."""
+    """A JSON object; empty where there is none, which is a fault."""
+    content: dict[str, Any] = {}
     if not files.exists(path):
         report.fault(path, "missing")
-        return {}
+        return content
     with report.reading(path):
         content = read_json(path)
         _check_form(path, content, report)
-        return content
-    return {}
+    return content
 
 
 def _check_form(path: str, content: Mapping[str, Any], report: Report) -> None:
@@ -159,9 +161,7 @@ def _is_summary(file: FileSummary) -> bool:
     return isinstance(file.path, str) and is_size and is_crc
 
 
-def _listed_files(
-    layout: Layout, run: Mapping[str, Any], report: Report
-) -> dict[str, FileSummary]:
+def _listed_files(layout: Layout, run: Mapping[str, Any], report: Report) -> dict[str, FileSummary]:
     """The files that run.json lists, by path."""
     entries = run.get("files", [])
     listed = {}
@@ -210,9 +210,10 @@ def _input_faults(manifest: Manifest) -> Iterator[tuple[str, ShardKey | None, st
     """Markers that say they were made from something else than what lies upstream now."""
     markers = manifest.markers
     for key, marker in markers["parse"].items():
-        sizes = dict(marker.inputs)
-        if sizes.keys() != {"source"} or not _SOURCE_SIZE.fullmatch(str(sizes["source"])):
-            yield "parse", key, f"made from {sizes}, expected the size of the source"
+        inputs = dict(marker.inputs)
+        is_known = inputs.keys() - {"modified"} == {"source"}
+        if not is_known or not _SOURCE_SIZE.fullmatch(str(inputs["source"])):
+            yield "parse", key, f"made from {inputs}, expected the size of the source"
     for stage, upstream in _UPSTREAM.items():
         for key, marker in markers[stage].items():
             before = markers[upstream].get(key)
@@ -235,16 +236,19 @@ def _run_faults(
 ) -> Iterator[str]:
     config = run.get("config")
     config = config if isinstance(config, dict) else {}
-    for name in dict.fromkeys([*config, *manifest.plan]):
-        if manifest.plan and config.get(name) != manifest.plan.get(name):
-            said = manifest.plan.get(name)
-            yield f"{name} is {config.get(name)!r}, but {said!r} in plan.json"
+    for name in dict.fromkeys([*config, *manifest.plan] if manifest.plan else ()):
+        said, planned = (repr(of[name]) if name in of else "not" for of in (config, manifest.plan))
+        if said != planned:
+            yield f"the option {name} is {said} here and {planned} in plan.json"
     formats = run.get("formats")
     if not isinstance(formats, list) or not set(map(str, formats)) <= set(_STAGE_OF_FORMAT):
         yield f"formats are {formats!r}, expected some of {', '.join(_STAGE_OF_FORMAT)}"
     versions = run.get("versions")
-    if not isinstance(versions, dict) or not all(isinstance(v, str) for v in versions.values()):
-        yield f"versions are {versions!r}"
+    named = versions.items() if isinstance(versions, dict) else [("versions", versions)]
+    for name, version in named:
+        is_named = isinstance(version, str) and _VERSION.fullmatch(version) is not None
+        if not is_named or not _NAME.fullmatch(name):
+            yield f"{name!r} has the version {version!r}"
     if not any(manifest.markers.values()):
         return
     index_folder = relative_path(manifest.layout.markers("parse"), manifest.layout.root)
