@@ -20,6 +20,7 @@ HEIGHT_MAX = 20_000  # pixels; a picture of more is of no use to a viewer
 _BORDER = 4
 _LABELLED = 240  # pixels; a narrower frame shows boxes alone
 _WORD_MAX = 60  # characters
+_TEXT_MAX = 50_000  # characters; more fills a picture of HEIGHT_MAX
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ def draw_flow(items: Sequence[Item], width: int) -> Image.Image:
 
 def words(text: str, size: int, colour: str = INK) -> list[Item]:
     """The words of a text; a word too long for any line is cut into pieces."""
-    text = clean(text)
+    text = clean(text[:_TEXT_MAX])
     return [
         Word(
             word[start : start + _WORD_MAX],

@@ -144,7 +144,7 @@ def decode_instructions(example: Example, spec: DatasetSpec, num_steps: int) -> 
     if isinstance(values, BytesValues):
         return list(values)
     codes = values.reshape(num_steps, -1)
-    if codes.size and not (0 <= codes.min() and codes.max() <= 255):
+    if codes.size and not (codes.min() >= 0 and codes.max() <= 255):
         raise RecordError("features-mismatch", "an instruction code is not a byte")
     return [row.astype(np.uint8).tobytes().rstrip(b"\0") for row in codes]
 

@@ -232,9 +232,7 @@ def _note(search: _Search, phrase: Phrase, reason: str) -> None:
         search.reasons[phrase.query] = reason
 
 
-def _result(
-    search: _Search, phrases: Sequence[Phrase], picture_kinds: Sequence[str]
-) -> Grounding:
+def _result(search: _Search, phrases: Sequence[Phrase], picture_kinds: Sequence[str]) -> Grounding:
     crops, reasons = {}, {}
     for position, phrase in enumerate(phrases):
         if phrase.kind not in picture_kinds:

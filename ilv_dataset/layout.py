@@ -62,8 +62,8 @@ class Layout:
 
     def rlds_shard(self, shard: ShardKey) -> str:
         """A TFRecord file with the name that TFDS expects."""
-        name = f"{self.rlds_name}-{shard.split}.tfrecord-{shard.index:05d}-of-{shard.num_shards:05d}"
-        return join_path(self.rlds_folder, name)
+        number = f"{shard.index:05d}-of-{shard.num_shards:05d}"
+        return join_path(self.rlds_folder, f"{self.rlds_name}-{shard.split}.tfrecord-{number}")
 
     def marker(self, stage: str, shard: ShardKey | None) -> str:
         """The commit of a shard, or of the whole dataset; `stage` is one of STAGES."""

@@ -139,16 +139,24 @@ def _is_whole_end(name: str, text: str) -> bool:
 def _near_names(outputs: Sequence[Layout], text: str) -> str:
     """`; near it: ...` with names that there are."""
     places = [(layout, shard) for layout in outputs for shard in list_shards(layout)]
-    stems = {f"{layout.dataset}-{shard.name}": (layout, shard) for layout, shard in places}
-    stem, _, record = text.rpartition("__")
-    if short := _SHORT_ID.fullmatch(text):
-        stem, record = f"{short[1]}-{int(short[2]):05d}", short[3]
-    near = difflib.get_close_matches(stem or text, stems, n=1, cutoff=0.0)
-    if not near:
+    if not places:
         return "; no shard is committed yet"
-    layout, shard = stems[near[0]]
+    short = _SHORT_ID.fullmatch(text)
+    stem, _, record = text.rpartition(":" if short else "__")
+
+    def distance(place: tuple[Layout, ShardKey]) -> tuple[float, int]:
+        layout, shard = place
+        if short is not None:
+            return _difference(shard.split, short[1]), abs(shard.index - int(short[2]))
+        return _difference(f"{layout.dataset}-{shard.name}", stem or text), 0
+
+    layout, shard = min(places, key=distance)
     rows = list(read_dicts(layout.episodes(shard), ["episode_id", "record_index"]))
     wanted = int(record) if record.isdigit() else 0
     rows.sort(key=lambda row: abs(row["record_index"] - wanted))
     names = list(dict.fromkeys(str(row["episode_id"]) for row in rows))[:_NEAR]
     return f"; near it: {', '.join(names)}" if names else ""
+
+
+def _difference(one: str, other: str) -> float:
+    return 1 - difflib.SequenceMatcher(None, one, other).ratio()

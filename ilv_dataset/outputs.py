@@ -139,6 +139,15 @@ def read_schema(path: str) -> pa.Schema:
         return file.schema_arrow
 
 
+def count_rows(path: str) -> int:
+    """Rows of a Parquet file, from its footer alone.
+
+    Raises: StorageError.
+    """
+    with _opened(path) as file:
+        return int(file.metadata.num_rows)
+
+
 def read_batches(
     path: str, columns: Sequence[str] | None = None, *, batch_rows: int = 256
 ) -> Iterator[pa.RecordBatch]:

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from ilv_dataset.errors import StorageError
 from ilv_dataset.formats import files
 from ilv_dataset.formats.atomic import TEMPORARY_FOLDER
 from ilv_dataset.jobs import Job
@@ -49,8 +50,7 @@ def noting_progress(rows: Iterable[T], *, job: Job, stage: str, shard: ShardPlan
 def showing_progress(job: Job, stages: Sequence[str], label: str) -> Iterator[None]:
     """Shows on stderr how far the stages are, while the block runs."""
     done = threading.Event()
-    show = _show_bar if sys.stderr.isatty() else _show_lines
-    watcher = threading.Thread(target=show, args=(job, stages, label, done), daemon=True)
+    watcher = threading.Thread(target=_watch, args=(job, stages, label, done), daemon=True)
     watcher.start()
     try:
         yield
@@ -72,6 +72,12 @@ def count_done(job: Job, stages: Sequence[str]) -> int:
     return num_done
 
 
+def _watch(job: Job, stages: Sequence[str], label: str, done: threading.Event) -> None:
+    show = _show_bar if sys.stderr.isatty() else _show_lines
+    with contextlib.suppress(StorageError):  # the run meets the same failure, and reports it
+        show(job, stages, label, done)
+
+
 def _notes_folder(job: Job, stage: str) -> Path:
     return Path(job.layout.out, TEMPORARY_FOLDER, "progress", job.layout.dataset, stage)
 
@@ -89,8 +95,13 @@ def _total(job: Job, stages: Sequence[str]) -> int:
 
 def _show_bar(job: Job, stages: Sequence[str], label: str, done: threading.Event) -> None:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-    from rich.progress import TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
 
     columns = (
         TextColumn("{task.description:<7}"),

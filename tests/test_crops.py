@@ -60,7 +60,7 @@ def test_decode_image_when_cut_is_undecodable(image_format, missing):
 
 @pytest.mark.parametrize("data", [b"", b"not an image", encode(RED_GREEN, "GIF")])
 def test_decode_image_when_neither_jpeg_nor_png_is_undecodable(data):
-    with pytest.raises(RecordError, match=r"does not decode"):
+    with pytest.raises(RecordError, match=r"is neither JPEG nor PNG"):
         decode_image(data)
 
 

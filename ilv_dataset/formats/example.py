@@ -5,7 +5,7 @@ a frame be found in its shard by offset, and be copied on without being parsed a
 
     Example  { Features features = 1; }
     Features { map<string, Feature> feature = 1; }
-    Feature  { oneof: BytesList bytes_list = 1; FloatList float_list = 2; Int64List int64_list = 3; }
+    Feature  { oneof: BytesList bytes_list = 1, FloatList float_list = 2, Int64List int64_list = 3 }
     each list { repeated value = 1 [packed for floats and ints]; }
 
 Source: tensorflow/core/example/{example,feature}.proto; protobuf's encoding specification.
@@ -13,8 +13,10 @@ Source: tensorflow/core/example/{example,feature}.proto; protobuf's encoding spe
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -94,8 +96,7 @@ def stream_example(
     return len(head) + content, pieces()
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
+class _Entry(NamedTuple):
     """One feature on its way out: what is encoded already, then values of a bytes list."""
 
     head: bytes
@@ -110,9 +111,11 @@ class _Entry:
             content, left = (_head(1, len(packed)) + packed if packed else b""), 0
             values = ()
         else:
-            sizes = [len(value) for value in values] if isinstance(values, Sequence) else [
-                end - start for start, end in values.ranges
-            ]
+            sizes = (
+                [len(value) for value in values]
+                if isinstance(values, Sequence)
+                else [end - start for start, end in values.ranges]
+            )
             number, content = 1, b""
             left = sum(len(_head(1, size)) + size for size in sizes)
         key = name.encode()
@@ -280,6 +283,7 @@ def _encode_varint(value: int) -> bytes:
     return bytes(octets)
 
 
+@functools.lru_cache(1024)  # of some dozen names and sizes, over and over
 def _head(number: int, length: int) -> bytes:
     """What goes before `length` bytes of the field `number`."""
     return bytes([(number << 3) | _LENGTH_DELIMITED]) + _encode_varint(length)
@@ -287,10 +291,12 @@ def _head(number: int, length: int) -> bytes:
 
 def _pack_numbers(values: np.ndarray) -> tuple[int, bytes]:
     """Field number in Feature, and the packed values."""
-    if np.issubdtype(values.dtype, np.floating):
+    if values.dtype.kind == "f":
         return 2, np.ascontiguousarray(values, "<f4").tobytes()
-    if values.dtype == np.bool_ or np.issubdtype(values.dtype, np.integer):
+    if values.dtype.kind in "biu":
         flat = values.astype(np.int64).ravel()
+        if len(flat) <= _VARINTS_AT_ONCE:
+            return 3, _encode_varints(flat)
         return 3, b"".join(
             _encode_varints(flat[row : row + _VARINTS_AT_ONCE])
             for row in range(0, len(flat), _VARINTS_AT_ONCE)
@@ -300,7 +306,7 @@ def _pack_numbers(values: np.ndarray) -> tuple[int, bytes]:
 
 def _encode_varints(numbers: np.ndarray) -> bytes:
     """Packed varints of (N,) int64."""
-    if numbers.min() >= 0 and numbers.max() < 0x80:
+    if not len(numbers) or numbers.view(np.uint64).max() < 0x80:
         return numbers.astype(np.uint8).tobytes()
     rest = numbers.view(np.uint64)[:, None] >> np.arange(0, 70, 7, dtype=np.uint64)
     is_used = rest > 0

@@ -67,7 +67,14 @@ def decode_marker(path: str, text: bytes) -> Marker:
         )
         counts = {str(name): int(count) for name, count in content["counts"].items()}
         return Marker(dict(content["inputs"]), summaries, counts)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        RecursionError,
+        TypeError,
+        ValueError,
+    ) as error:
         raise StorageError(f"{path}: not a marker: {error}; delete it to redo the shard") from error
 
 

@@ -81,7 +81,7 @@ def check_rows(example: Example, feature: Feature, num_rows: int | None) -> int:
         if num_rows is not None and len(lengths) != num_rows:
             message = f"{path} has {len(lengths)} rows, expected {num_rows}"
             raise RecordError("features-mismatch", message)
-        if lengths.size and not (0 <= lengths.min() and lengths.max() <= _LENGTH_MAX):
+        if lengths.size and not (lengths.min() >= 0 and lengths.max() <= _LENGTH_MAX):
             raise RecordError("features-mismatch", f"{path} has a row of an absurd length")
         num_rows = int(lengths.sum())
     return num_rows or 0

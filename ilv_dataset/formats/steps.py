@@ -131,9 +131,7 @@ def _value_type(feature: Feature) -> pa.DataType:
     return pa.bool_() if feature.dtype == "bool" else pa.from_numpy_dtype(np.dtype(feature.dtype))
 
 
-def _column(
-    example: Example, feature: Feature, start: int, end: int, num_steps: int
-) -> pa.Array:
+def _column(example: Example, feature: Feature, start: int, end: int, num_steps: int) -> pa.Array:
     """Values of steps start..end of one feature, of one number a step and ragged alike."""
     path = flat_path(feature) if feature.ragged_rank else feature.path
     values = example.get(path)
@@ -180,14 +178,23 @@ def _shape_cells(
 
 
 def _bytes_column(values: BytesValues, kind: pa.DataType, first: int, last: int) -> pa.Array:
-    payload = values.payload
-    chunks = [payload[start:end] for start, end in values.ranges[first:last]]
+    payload, ranges = values.payload, values.ranges[first:last]
     if kind == IMAGE:
-        paths = pa.nulls(len(chunks), pa.string())
-        fields = list(IMAGE)
-        return pa.StructArray.from_arrays([pa.array(chunks, pa.binary()), paths], fields=fields)
+        paths = pa.nulls(len(ranges), pa.string())
+        parts = [_binary_column(payload, ranges), paths]
+        return pa.StructArray.from_arrays(parts, fields=list(IMAGE))
     if kind == pa.string():  # Parquet texts are UTF-8; the RLDS output keeps the raw bytes
-        return pa.array([chunk.decode("utf-8", "replace") for chunk in chunks], kind)
-    if kind == pa.binary():
+        chunks = [payload[start:end].decode("utf-8", "replace") for start, end in ranges]
         return pa.array(chunks, kind)
+    if kind == pa.binary():
+        return _binary_column(payload, ranges)
     return pa.array([], kind)  # an empty list has no type in a record
+
+
+def _binary_column(payload: bytes, ranges: Sequence[tuple[int, int]]) -> pa.Array:
+    """The values at `ranges`, copied once; as Python objects they would be copied twice."""
+    view = memoryview(payload)
+    joined = b"".join([view[start:end] for start, end in ranges])
+    offsets = np.cumsum([0, *(end - start for start, end in ranges)], dtype=np.int32)
+    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(joined)]
+    return pa.BinaryArray.from_buffers(pa.binary(), len(ranges), buffers)

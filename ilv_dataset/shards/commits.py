@@ -35,9 +35,7 @@ def commit_shard(
     write_marker(job.layout, stage, shard.key, marker)
 
 
-def _inputs(
-    stage: str, shard: ShardPlan, counts: Mapping[str, int], job: Job
-) -> dict[str, str]:
+def _inputs(stage: str, shard: ShardPlan, counts: Mapping[str, int], job: Job) -> dict[str, str]:
     """What a shard is made from: the source by its size, our own files by their checksum.
 
     A source with failures is also told by its time stamp, for what mends a broken record mostly

@@ -20,8 +20,8 @@ from ilv_dataset.grounding import Crop, Grounding, ground_spans
 from ilv_dataset.interleave import interleave_instruction
 from ilv_dataset.jobs import Job
 from ilv_dataset.models.loading import detector_of_process, segmenter_of_process
-from ilv_dataset.records import Frame, ParsedInstruction, Phrase, SourceObjects
 from ilv_dataset.progress import noting_progress
+from ilv_dataset.records import Frame, ParsedInstruction, Phrase, SourceObjects
 from ilv_dataset.selection import ShardPlan
 from ilv_dataset.shards.commits import commit_shard, read_commit
 from ilv_dataset.shards.scan import read_index
@@ -29,7 +29,6 @@ from ilv_dataset.source_objects import read_source_objects
 
 STAGE = "ground"
 WINDOW_SPANS = 128  # searched together; Source: ours, 8 batches, so that few are part-filled
-
 
 
 def ground_shard(shard: ShardPlan, *, job: Job) -> None:
@@ -60,8 +59,7 @@ def ground_rows(shard: ShardPlan, *, job: Job) -> Iterator[EpisodeRow]:
             usable = [
                 (indexed, parsed[indexed.span.instruction])
                 for indexed in window
-                if not indexed.reason
-                and parsed[indexed.span.instruction].status == "parsed"
+                if not indexed.reason and parsed[indexed.span.instruction].status == "parsed"
             ]
             groundings = ground_spans(
                 [(indexed, instruction.objects) for indexed, instruction in usable],
@@ -199,7 +197,13 @@ def _object(phrase: Phrase, crop: Crop | None, reason: str) -> GroundedObject:
     place = (phrase.phrase, phrase.start, phrase.end, phrase.query, phrase.kind)
     if crop is None:
         return GroundedObject(*place, grounded=False, reason=reason)
-    return replace(crop.grounded, phrase=phrase.phrase, start=phrase.start, end=phrase.end)
+    return replace(
+        crop.grounded,
+        phrase=phrase.phrase,
+        start=phrase.start,
+        end=phrase.end,
+        kind=phrase.kind,
+    )
 
 
 def _counted(rows: Iterable[EpisodeRow], counts: dict[str, int]) -> Iterator[EpisodeRow]:
@@ -210,5 +214,3 @@ def _counted(rows: Iterable[EpisodeRow], counts: dict[str, int]) -> Iterator[Epi
             name = f"{row.status}:{row.reason}"
             counts[name] = counts.get(name, 0) + 1
         yield row
-
-

@@ -75,20 +75,20 @@ def _commit(
         commit_shard(stage, shard, summary, counts, job=job)
 
 
-def _write_steps(
-    spans: Iterator[Selected], records: SourceRecords, path: str, job: Job
-) -> Written:
+def _write_steps(spans: Iterator[Selected], records: SourceRecords, path: str, job: Job) -> Written:
     schema = steps_schema(job.features)
     counts = {"spans": 0, "steps": 0}
     with replacing_file(path, out=job.layout.out) as sink, ParquetFile(sink, schema) as file:
-        waiting: list[pa.Table] = []
+        waiting, num_bytes, num_rows = list[pa.Table](), 0, 0
         for indexed, row in spans:
             for table in _span_tables(indexed, row, records, schema, job):
                 waiting.append(table)
                 counts["steps"] += table.num_rows
-                if _is_full(waiting):
+                num_bytes += table.get_total_buffer_size()
+                num_rows += table.num_rows
+                if num_bytes >= ROW_GROUP_BYTES or num_rows >= ROW_GROUP_ROWS:
                     file.write(pa.concat_tables(waiting))
-                    waiting.clear()
+                    waiting, num_bytes, num_rows = [], 0, 0
             counts["spans"] += 1
         if waiting:
             file.write(pa.concat_tables(waiting))
@@ -141,11 +141,6 @@ def _cut_record(
     length, pieces = stream_example(part)
     appended = encode_interleaved(row)
     return stream_record(chain(pieces, (appended,)), num_bytes=length + len(appended))
-
-
-def _is_full(waiting: list[pa.Table]) -> bool:
-    num_bytes = sum(table.nbytes for table in waiting)
-    return num_bytes >= ROW_GROUP_BYTES or sum(map(len, waiting)) >= ROW_GROUP_ROWS
 
 
 def _summary(path: str, num_bytes: int, crc32c: int, job: Job) -> FileSummary:

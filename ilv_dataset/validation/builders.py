@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -63,9 +64,12 @@ def check_builder(manifest: Manifest, report: Report) -> str:
     splits = _written_splits(manifest)
     if splits == {}:
         return "no RLDS record, so TFDS has nothing to open"
+    if files.is_remote(folder):
+        return "TFDS was not asked, for it opens local folders"
     try:
         import tensorflow_datasets as tfds
-        from google.protobuf import json_format  # type: ignore[import-untyped]
+
+        json_format = importlib.import_module("google.protobuf.json_format")  # TFDS needs it
     except ImportError as error:
         return f"TFDS is not there ({error}), so it opened nothing"
     try:

@@ -65,17 +65,20 @@ def _is_intact(manifest: Manifest, path: str, intact: frozenset[str]) -> bool:
 
 def _describe(layout: Layout, manifest: Manifest, report: Report, opened: str) -> str:
     counted = report.checked
+    spans, episodes = _count(counted["spans"], "span"), _count(counted["episodes"], "episode")
     parts = [
-        f"{counted['files']:,} files of {counted['bytes'] / 1e6:,.1f} MB",
-        f"{counted['spans']:,} spans of {counted['episodes']:,} episodes "
-        f"in {len(manifest.shards):,} shards",
-        f"{counted['instructions']:,} instructions",
-        f"{counted['crops']:,} crops",
-        *([f"{counted['steps']:,} steps"] if "steps" in manifest.stages else []),
-        *([f"{counted['records']:,} RLDS records"] if "rlds" in manifest.stages else []),
-        f"{counted['frames']:,} frames decoded",
+        f"{_count(counted['files'], 'file')} of {counted['bytes'] / 1e6:,.1f} MB",
+        f"{spans} of {episodes} in {_count(len(manifest.shards), 'shard')}",
+        _count(counted["instructions"], "instruction"),
+        _count(counted["crops"], "crop"),
+        *([_count(counted["steps"], "step")] if "steps" in manifest.stages else []),
+        *([_count(counted["records"], "RLDS record")] if "rlds" in manifest.stages else []),
+        f"{_count(counted['frames'], 'frame')} decoded",
         *([opened] if opened else []),
     ]
-    num = report.num_faults
-    faults = "no fault" if num == 0 else "1 fault" if num == 1 else f"{num:,} faults"
+    faults = _count(report.num_faults, "fault") if report.num_faults else "no fault"
     return f"{layout.dataset} {layout.version}: {', '.join(parts)}: {faults}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

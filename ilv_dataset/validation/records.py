@@ -90,7 +90,12 @@ def _row_faults(example: Example, row: EpisodeRow | None) -> Iterator[str]:
     if row is None:
         yield "no row of the episodes table belongs to it"
         return
-    for path, expected in parse_example(encode_interleaved(row)).items():
+    try:
+        encoded = encode_interleaved(row)
+    except ValueError as error:  # boxes of different lengths
+        yield f"{row.span_id} of the episodes table cannot be a record: {error}"
+        return
+    for path, expected in parse_example(encoded).items():
         values = example.get(path)
         if values is None or not _are_equal(values, expected):
             yield f"{path} is not that of {row.span_id} in the episodes table"

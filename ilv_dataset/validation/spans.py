@@ -14,7 +14,7 @@ from ilv_dataset.formats import tables
 from ilv_dataset.formats.parquet import relative_path
 from ilv_dataset.formats.tables import EpisodeRow
 from ilv_dataset.formats.tfrecord import FOOTER_BYTES
-from ilv_dataset.outputs import read_dicts
+from ilv_dataset.outputs import count_rows, read_dicts
 from ilv_dataset.records import ParsedInstruction, ShardKey
 from ilv_dataset.validation.faults import Report
 from ilv_dataset.validation.manifests import WHOLE, Manifest
@@ -81,15 +81,13 @@ class Spans:
 
         Returns: whether the rows could all be read, so that others can be compared with them.
         """
-        layout, faults_before = self.manifest.layout, self.report.num_faults
+        layout = self.manifest.layout
         path, index_path = layout.episodes(shard), layout.index(shard)
-        is_indexed = self._is_table(index_path, tables.INDEX_SCHEMA)
-        if is_indexed:
-            self._check_index(index_path, shard)
+        index: Iterator[IndexedSpan] = iter(())
+        if self._is_table(index_path, tables.INDEX_SCHEMA) and self._check_index(index_path, shard):
+            index = map(tables.decode_indexed_span, read_dicts(index_path))
         if not self._is_table(path, tables.EPISODES_SCHEMA):
             return False
-        is_indexed = is_indexed and self.report.num_faults == faults_before
-        index = self._index(index_path) if is_indexed else iter(())
         counts: dict[str, int] = dict.fromkeys(STATUSES, 0)
         seen: set[str] = set()
         num_rows = 0
@@ -105,8 +103,9 @@ class Spans:
             message = f"has {num_rows} rows, the index {parse.counts.get('spans')}"
             self.report.fault(path, message)
         self.report.checked["spans"] += num_rows
-        self.num_read += 1
-        return self.report.num_faults == faults_before
+        is_readable = num_rows == count_rows(path)
+        self.num_read += is_readable
+        return is_readable
 
     def _rows(self, path: str) -> Iterator[tuple[int, EpisodeRow]]:
         """Rows whose pictures have been looked at."""
@@ -148,11 +147,8 @@ class Spans:
         if indexed is not None:
             yield from index_faults(indexed, row)
 
-    def _index(self, path: str) -> Iterator[IndexedSpan]:
-        with self.report.reading(path):
-            yield from map(tables.decode_indexed_span, read_dicts(path))
-
-    def _check_index(self, path: str, shard: ShardKey) -> None:
+    def _check_index(self, path: str, shard: ShardKey) -> bool:
+        """Whether the index could be read in full."""
         counts = {"spans": 0, "episodes": 0, "failed": 0}
         rows = (tables.decode_indexed_span(row) for _, row in read_checked(path, self.report))
         expected = end = 0
@@ -171,13 +167,14 @@ class Spans:
                 self.report.fault(path, message, place=f"record {record}")
         self._check_counts(path, "parse", shard, counts)
         marker = self.manifest.markers["parse"].get(shard)
-        source = marker.inputs.get("source", "") if marker is not None else ""
-        if source.isdigit() and (
+        source = str(marker.inputs.get("source")) if marker is not None else ""
+        if source.isdecimal() and (
             int(source) != end if is_whole else int(source) < end - FOOTER_BYTES
         ):
             message = f"its records end at byte {end} of a source of {source} bytes"
             self.report.fault(path, message)
         self.report.checked["episodes"] += counts["episodes"]
+        return counts["spans"] == count_rows(path)
 
     def _check_counts(
         self, path: str, stage: str, shard: ShardKey, counts: Mapping[str, int]

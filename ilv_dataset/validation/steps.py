@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 
 from ilv_dataset.formats.parquet import IMAGE
 from ilv_dataset.formats.tables import EpisodeRow
-from ilv_dataset.outputs import read_batches, read_schema
+from ilv_dataset.outputs import count_rows, read_batches, read_schema
 from ilv_dataset.records import ShardKey
 from ilv_dataset.validation.faults import Report
 from ilv_dataset.validation.frames import FrameCheck, check_frames, probed_objects
@@ -23,8 +23,6 @@ _KEYS = {
     "language_instruction": pa.string(),
 }
 BATCH_ROWS = 64
-
-Expected = tuple[EpisodeRow, int]  # a span and a step of its episode
 
 
 def check_steps(manifest: Manifest, shard: ShardKey, report: Report, *, deep: bool) -> None:
@@ -40,47 +38,34 @@ def check_steps(manifest: Manifest, shard: ShardKey, report: Report, *, deep: bo
             if schema.get_field_index(name) < 0 or schema.field(name).type != kind:
                 report.fault(path, f"has no column {name} of {kind}")
                 return
-        expected = _expected_steps(manifest, shard)
-        cameras = _image_columns(schema, manifest, shard, deep=deep)
-        check_frames(path, _frames(path, expected, cameras, report, deep=deep), report)
-    marker = manifest.markers["steps"].get(shard)
-    counts = _counts(manifest, shard)
-    if marker is not None and dict(marker.counts) != counts:
-        report.fault(path, f"{counts} by the episodes table, {dict(marker.counts)} by its marker")
+        rows = list(written_rows(manifest.layout.episodes(shard), manifest, with_images=False))
+        num_steps = sum(max(0, row.step_end - row.step_start) for row in rows)
+        num_found = count_rows(path)
+        if num_found != num_steps:
+            report.fault(path, f"has {num_found} rows, expected {num_steps}")
+        cameras = _image_columns(schema, rows, deep=deep)
+        check_frames(path, _frames(path, rows, cameras, report, deep=deep), report)
+        marker = manifest.markers["steps"].get(shard)
+        counts = {"spans": len(rows), "steps": num_steps}
+        if marker is not None and dict(marker.counts) != counts:
+            report.fault(path, f"expected {counts}, its marker has {dict(marker.counts)}")
 
 
-def _expected_steps(manifest: Manifest, shard: ShardKey) -> Iterator[Expected]:
-    path = manifest.layout.episodes(shard)
-    for row in written_rows(path, manifest, with_images=False):
-        for step in range(row.step_start, row.step_end):
-            yield row, step
-
-
-def _counts(manifest: Manifest, shard: ShardKey) -> dict[str, int]:
-    rows = list(written_rows(manifest.layout.episodes(shard), manifest, with_images=False))
-    return {"spans": len(rows), "steps": sum(row.step_end - row.step_start for row in rows)}
-
-
-def _image_columns(
-    schema: pa.Schema, manifest: Manifest, shard: ShardKey, *, deep: bool
-) -> list[str]:
+def _image_columns(schema: pa.Schema, rows: Sequence[EpisodeRow], *, deep: bool) -> list[str]:
     """The columns whose frames are decoded: all, or the cameras that have shown an object."""
     there = [field.name for field in schema if _is_image(field.type)]
-    if deep:
-        return there
-    rows = written_rows(manifest.layout.episodes(shard), manifest, with_images=False)
     wanted = {camera for row in rows for camera, _ in probed_objects(row)}
-    return [name for name in there if name in wanted]
+    return [name for name in there if deep or name in wanted]
 
 
 def _frames(
-    path: str, expected: Iterator[Expected], cameras: list[str], report: Report, *, deep: bool
+    path: str, rows: Sequence[EpisodeRow], cameras: Sequence[str], report: Report, *, deep: bool
 ) -> Iterator[FrameCheck]:
     """Goes through the rows, reports what is out of order, and yields the frames to decode."""
+    expected = ((row, step) for row in rows for step in range(row.step_start, row.step_end))
     number = 0
     for batch in read_batches(path, [*_KEYS, *cameras], batch_rows=BATCH_ROWS):
-        keys = batch.select(list(_KEYS)).to_pylist()
-        for position, key in enumerate(keys):
+        for position, key in enumerate(batch.select(list(_KEYS)).to_pylist()):
             row, step = next(expected, (None, 0))
             fault = _order_fault(key, row, step)
             if fault is not None or row is None:
@@ -93,14 +78,10 @@ def _frames(
                     place = f"row {number} ({row.span_id}), {camera} of step {step}"
                     for encoded in _encoded_frames(batch.column(camera), position):
                         yield FrameCheck(place, encoded, objects)
-            missing = [camera for camera, index in found if index == step]
-            for camera in missing:
+            for camera in (camera for camera, index in found if index == step):
                 report.fault(path, f"has no image column {camera}", place=f"row {number}")
             number += 1
-        report.checked["steps"] += len(keys)
-    left = sum(1 for _ in expected)
-    if left:
-        report.fault(path, f"has {number} rows, expected {number + left}")
+        report.checked["steps"] += batch.num_rows
 
 
 def _order_fault(key: Mapping[str, Any], row: EpisodeRow | None, step: int) -> str | None:

@@ -76,8 +76,9 @@ def scan_shards(job: Job, shards: Iterable[ShardPlan]) -> None:
 
 
 def forget_stage(job: Job, stage: str, shards: Iterable[ShardPlan]) -> None:
-    """Deletes what `write` made of the shards, so that it can be made again."""
-    path = {"steps": job.layout.steps, "rlds": job.layout.rlds_shard}[stage]
+    """Deletes what a stage made of the shards, so that it can be made again."""
+    layout = job.layout
+    path = {"parse": layout.index, "steps": layout.steps, "rlds": layout.rlds_shard}[stage]
     for shard in shards:
         files.remove_tree(path(shard.key))
         files.remove_tree(job.layout.marker(stage, shard.key))

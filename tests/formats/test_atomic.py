@@ -39,9 +39,14 @@ def test_replacing_file_appears_when_the_block_ends(tmp_path):
 def test_a_block_that_fails_leaves_what_was_there(tmp_path):
     target = tmp_path / "b"
     target.write_bytes(b"old")
-    with pytest.raises(ValueError, match="why"), replacing_file(str(target), out=str(tmp_path)) as f:
-        f.write(b"new")
-        raise ValueError("why")
+
+    def write():
+        with replacing_file(str(target), out=str(tmp_path)) as file:
+            file.write(b"new")
+            raise ValueError("why")
+
+    with pytest.raises(ValueError, match="why"):
+        write()
     assert target.read_bytes() == b"old"
     assert left_over(tmp_path) == []
 
@@ -51,8 +56,10 @@ def test_a_full_disk_is_one_line_that_names_the_file(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", fail)
-    with pytest.raises(StorageError, match=r"b: No space left on device$"), \
-            replacing_file(str(tmp_path / "b"), out=str(tmp_path)) as file:
+    with (
+        pytest.raises(StorageError, match=r"b: No space left on device$"),
+        replacing_file(str(tmp_path / "b"), out=str(tmp_path)) as file,
+    ):
         file.write(b"new")
     assert [path.name for path in tmp_path.iterdir()] == [".tmp"]
     assert left_over(tmp_path) == []
@@ -60,8 +67,10 @@ def test_a_full_disk_is_one_line_that_names_the_file(tmp_path, monkeypatch):
 
 def test_a_folder_that_is_a_file_is_one_line(tmp_path):
     (tmp_path / "a").touch()
-    with pytest.raises(StorageError, match=r"a/b: (Not a directory|File exists)$"), \
-            replacing_file(str(tmp_path / "a" / "b"), out=str(tmp_path)):
+    with (
+        pytest.raises(StorageError, match=r"a/b: (Not a directory|File exists)$"),
+        replacing_file(str(tmp_path / "a" / "b"), out=str(tmp_path)),
+    ):
         pass
 
 
@@ -91,8 +100,10 @@ def test_two_runs_at_once_is_one_line(tmp_path):
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdout.readline() == b"held\n"
         (tmp_path / ".tmp").mkdir()
-        with pytest.raises(ConfigError, match="another run is writing to .*; wait for it or stop"), \
-                locked_output(str(tmp_path)):
+        with (
+            pytest.raises(ConfigError, match=r"another run is writing to .*; wait for it or stop"),
+            locked_output(str(tmp_path)),
+        ):
             pass
         assert (tmp_path / ".tmp").is_dir()  # the other run's
         other.kill()
@@ -105,14 +116,19 @@ def test_a_file_system_without_locks_is_one_line(tmp_path, monkeypatch):
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr(atomic.fcntl, "flock", fail)
-    with pytest.raises(StorageError, match="this file system has no locks: No locks available"), \
-            locked_output(str(tmp_path)):
+    with (
+        pytest.raises(StorageError, match="this file system has no locks: No locks available"),
+        locked_output(str(tmp_path)),
+    ):
         pass
 
 
 def test_an_output_folder_that_is_a_file_is_one_line(tmp_path):
     (tmp_path / "out").touch()
-    with pytest.raises(StorageError, match="out: File exists"), locked_output(str(tmp_path / "out")):
+    with (
+        pytest.raises(StorageError, match="out: File exists"),
+        locked_output(str(tmp_path / "out")),
+    ):
         pass
 
 

@@ -100,8 +100,9 @@ def test_forms_in_which_protobuf_may_write_a_list(content, expected):
     feature = b"\x0a" + bytes([len(entry)]) + entry
     payload = b"\x0a" + bytes([len(feature)]) + feature
     if expected is None:
-        with pytest.raises(RecordError, match=r"not a tf\.train\.Example"):
+        with pytest.raises(RecordError, match=r"not a tf\.train\.Example") as caught:
             parse_example(payload)
+        assert caught.value.reason == "malformed-record"
         return
     assert list(parse_example(payload)["k"]) == expected == by_protobuf(payload)["k"]
 
@@ -198,8 +199,7 @@ def test_a_mutated_record_is_read_as_protobuf_reads_it_or_refused(changes, cut, 
     payload = bytes(payload[: cut % len(payload)] if is_cut else payload)
     try:
         parsed = parse_example(payload)
-    except RecordError as error:
-        assert error.reason == "malformed-record"
+    except RecordError:
         return
     assert_equal(parsed, by_protobuf(payload))
 
@@ -212,10 +212,9 @@ def test_a_mutated_record_is_read_as_protobuf_reads_it_or_refused(changes, cut, 
 def test_no_bytes_raise_anything_but_a_record_error(payload):
     try:
         parsed = parse_example(payload)
-    except RecordError as error:
-        assert error.reason == "malformed-record"
-    else:
-        assert_equal(parsed, by_protobuf(payload))
+    except RecordError:
+        return
+    assert_equal(parsed, by_protobuf(payload))
 
 
 @pytest.mark.parametrize(

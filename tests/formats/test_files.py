@@ -21,8 +21,10 @@ def test_join_path():
 
 
 def test_naming_path_turns_an_os_error_into_one_line():
-    with pytest.raises(StorageError, match=r"^there: No space left on device$"), \
-            files.naming_path("there"):
+    with (
+        pytest.raises(StorageError, match=r"^there: No space left on device$"),
+        files.naming_path("there"),
+    ):
         raise OSError(errno.ENOSPC, "No space left on device")
 
 
@@ -68,8 +70,15 @@ def test_remove_tree(tmp_path):
 
 @pytest.mark.parametrize(
     "use",
-    [files.open_read, files.read_bytes, files.exists, files.file_size, files.list_names]
-    + [files.remove_tree, files.time_stamp],
+    [
+        files.open_read,
+        files.read_bytes,
+        files.exists,
+        files.file_size,
+        files.list_names,
+        files.remove_tree,
+        files.time_stamp,
+    ],
 )
 def test_every_failure_of_the_storage_names_the_path(tmp_path, use):
     with pytest.raises(StorageError, match=rf"{LONG}: File name too long$"):

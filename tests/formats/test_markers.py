@@ -71,12 +71,21 @@ def test_upstream_checksum_of_a_stage_that_has_not_run(layout):
 
 @pytest.mark.parametrize(
     "text",
-    [b"", b"[]", b"{}", b"\xff", b'{"inputs": {}, "files": [{}], "counts": {}}']
-    + [b'{"inputs": {}, "files": [], "counts": {"a": "b"}}', b'{"inputs": 1, "files": 2}']
-    + [b'{"inputs": {}, "files": [1], "counts": {}}'],
+    [
+        b"",
+        b"[]",
+        b"{}",
+        b"\xff",
+        b'{"inputs": 1, "files": 2}',
+        b'{"inputs": {}, "files": [1], "counts": {}}',
+        b'{"inputs": {}, "files": [{}], "counts": {}}',
+        b'{"inputs": {}, "files": [], "counts": {"a": "b"}}',
+    ],
 )
 def test_what_is_not_a_marker_says_so(text):
-    with pytest.raises(StorageError, match=r"^x\.json: not a marker: .*; delete it to redo the shard$"):
+    with pytest.raises(
+        StorageError, match=r"^x\.json: not a marker: .*; delete it to redo the shard$"
+    ):
         decode_marker("x.json", text)
 
 

@@ -22,7 +22,9 @@ from ilv_dataset.formats.parquet import (
 from ilv_dataset.formats.tables import EPISODES_SCHEMA
 
 SCHEMA = pa.schema([("name", pa.string()), ("pictures", pa.list_(IMAGE))])
-ROWS = [{"name": f"row {n}", "pictures": [{"bytes": b"x" * 10, "path": None}] * n} for n in range(3)]
+ROWS = [
+    {"name": f"row {n}", "pictures": [{"bytes": b"x" * 10, "path": None}] * n} for n in range(3)
+]
 
 
 @pytest.fixture
@@ -113,8 +115,9 @@ def test_describe_schema_for_hugging_face():
 def test_hugging_face_datasets_decodes_the_pictures_of_episodes(write, tmp_path):
     import datasets
 
-    path, _ = write(encode_episode_rows([make_row(), make_row(images=(), objects=())]),
-                    EPISODES_SCHEMA)
+    path, _ = write(
+        encode_episode_rows([make_row(), make_row(images=(), objects=())]), EPISODES_SCHEMA
+    )
     loaded = datasets.load_dataset(
         "parquet", data_files=str(path), split="train", cache_dir=str(tmp_path / "cache")
     )
@@ -165,12 +168,14 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path):
         def flush(self):
             pass
 
-    path = str(tmp_path / "b.parquet")
-    with pytest.raises(StorageError, match=r"b\.parquet: No space left on device$"), \
-            replacing_file(path, out=str(tmp_path)) as sink:
-        sink._file = FullFile()
-        with ParquetFile(sink, SCHEMA) as file:
-            file.write(pa.Table.from_pylist(ROWS, SCHEMA))
+    def write():
+        with replacing_file(str(tmp_path / "b.parquet"), out=str(tmp_path)) as sink:
+            sink._file = FullFile()
+            with ParquetFile(sink, SCHEMA) as file:
+                file.write(pa.Table.from_pylist(ROWS, SCHEMA))
+
+    with pytest.raises(StorageError, match=r"b\.parquet: No space left on device$"):
+        write()
     assert [entry.name for entry in tmp_path.iterdir()] == [".tmp"]
 
 
@@ -181,10 +186,8 @@ def test_rows_that_fail_leave_nothing_and_say_nothing_more(tmp_path):
 
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # also what a destructor raises
-        with pytest.raises(StorageError, match="^the source is gone$"):
-            write_rows(
-                str(tmp_path / "b"), rows(), SCHEMA, root=str(tmp_path), out=str(tmp_path)
-            )
+        with pytest.raises(StorageError, match=r"^the source is gone$"):
+            write_rows(str(tmp_path / "b"), rows(), SCHEMA, root=str(tmp_path), out=str(tmp_path))
     assert [entry.name for entry in tmp_path.iterdir()] == [".tmp"]
 
 

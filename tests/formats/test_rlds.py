@@ -107,8 +107,10 @@ def test_slice_example_leaves_the_source_as_it_was():
 
 
 def test_an_interleaved_instruction_of_the_source_gives_way():
-    features = (*FEATURES, Feature("interleaved_instruction/span", "tensor", "int32", (), 0, False,
-                                   None))
+    features = (
+        *FEATURES,
+        Feature("interleaved_instruction/span", "tensor", "int32", (), 0, False, None),
+    )
     record = {**make_episode(2), "interleaved_instruction/span": np.array([7])}
     assert "interleaved_instruction/span" not in cut(record, 0, 2, features=features, num_steps=2)
 

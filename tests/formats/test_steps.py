@@ -44,9 +44,7 @@ def test_columns_are_ours_then_the_sources_observations_and_actions():
     image = "struct<bytes: binary, path: string>"
     assert {name: types[name] for name in list(types)[9:]} == {
         "action": "fixed_size_list<item: float>[7]",
-        "action_parts/future/xyz": (
-            "fixed_size_list<item: fixed_size_list<item: float>[3]>[2]"
-        ),
+        "action_parts/future/xyz": ("fixed_size_list<item: fixed_size_list<item: float>[3]>[2]"),
         "observation/big": "uint64",
         "observation/codes": "fixed_size_list<item: int32>[512]",
         "observation/double": "double",
@@ -163,8 +161,11 @@ def test_large_episodes_come_in_pieces(monkeypatch):
         (tensor("int64", 2, None), np.arange(4), [[[0], [1]], [[2], [3]]]),
         (tensor("float32", 0), np.zeros(0, np.float32), [[], []]),
         (tensor("float32", 2, 0), [], [[[], []], [[], []]]),
-        (Feature("steps/observation/x", "bytes", "float32", (9, 9), 0, True, None), [b"\xff", b""],
-         [b"\xff", b""]),
+        (
+            Feature("steps/observation/x", "bytes", "float32", (9, 9), 0, True, None),
+            [b"\xff", b""],
+            [b"\xff", b""],
+        ),
     ],
 )
 def test_a_feature_of_each_type(feature, values, expected):
@@ -178,8 +179,14 @@ def test_an_optional_feature_that_a_record_lacks_is_null():
 
 @pytest.mark.parametrize(
     ("kind", "dtype", "shape"),
-    [("text", "string", ()), ("image", "uint8", (4, 6, 3)), ("tensor", "float32", (4,))]
-    + [("tensor", "int64", ()), ("bytes", "int64", (2,)), ("tensor", "bool", (None,))],
+    [
+        ("text", "string", ()),
+        ("image", "uint8", (4, 6, 3)),
+        ("tensor", "float32", (4,)),
+        ("tensor", "int64", ()),
+        ("bytes", "int64", (2,)),
+        ("tensor", "bool", (None,)),
+    ],
 )
 def test_ragged_rows_that_are_all_empty(kind, dtype, shape):
     """An empty list has no type in a record."""

@@ -77,8 +77,13 @@ def test_a_wrong_length_checksum_ends_the_file():
 
 @pytest.mark.parametrize(
     ("length", "reason"),
-    [(2**60, "absurd-length"), (2**64 - 1, "absurd-length"), (2**31, "absurd-length")]
-    + [(2**31 - 1, "truncated-record"), (4, "truncated-record")],
+    [
+        (2**60, "absurd-length"),
+        (2**64 - 1, "absurd-length"),
+        (2**31, "absurd-length"),
+        (2**31 - 1, "truncated-record"),
+        (4, "truncated-record"),
+    ],
 )
 def test_a_length_beyond_the_file_is_never_read(length, reason):
     header = struct.pack("<Q", length)

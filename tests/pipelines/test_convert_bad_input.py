@@ -93,15 +93,11 @@ MISSING = failed("missing-record")
 NAMES = "steps__observation__objects__name__ragged"
 
 CASES = {
-    "cut-in-header": Case(
-        [GOOD] * 3, [OK, failed("truncated-record"), MISSING], cut_behind(1, 7)
-    ),
+    "cut-in-header": Case([GOOD] * 3, [OK, failed("truncated-record"), MISSING], cut_behind(1, 7)),
     "cut-in-payload": Case(
         [GOOD] * 3, [OK, failed("truncated-record"), MISSING], cut_behind(1, 500)
     ),
-    "cut-in-footer": Case(
-        [GOOD] * 3, [OK, OK, failed("truncated-record")], lambda data: data[:-2]
-    ),
+    "cut-in-footer": Case([GOOD] * 3, [OK, OK, failed("truncated-record")], lambda data: data[:-2]),
     "wrong-checksum": Case([GOOD] * 3, [OK, failed("wrong-checksum"), OK], flip(1, 900)),
     "wrong-footer": Case([GOOD] * 3, [OK, failed("wrong-checksum"), OK], flip(1, -1)),
     "wrong-length": Case([GOOD] * 3, [OK, failed("wrong-length-checksum"), MISSING], flip(1, 0)),

@@ -50,9 +50,7 @@ def command(data, out, *arguments):
 
 
 def run(data, out, *arguments, **options):
-    return subprocess.run(
-        command(data, out, *arguments), capture_output=True, text=True, **options
-    )
+    return subprocess.run(command(data, out, *arguments), capture_output=True, text=True, **options)
 
 
 def only_error(stderr):
@@ -203,18 +201,21 @@ def test_a_file_that_cannot_be_written_is_one_line_and_is_written_later(
     assert read_tree(tmp_path) == uninterrupted
 
 
-def test_a_full_disk_is_one_line_and_the_same_command_finishes_later(
-    data, uninterrupted, tmp_path
-):
+def test_a_full_disk_is_one_line_and_the_same_command_finishes_later(data, uninterrupted, tmp_path):
     """Mounts a small memory file system in a name space of its own, where the machine lets it."""
-    script = 'mount -t tmpfs -o size=600k none "$1" && "${@:3}"; code=$?; cp -a "$1/." "$2"; exit $code'
+    script = (
+        'mount -t tmpfs -o size=600k none "$1" && "${@:3}"; code=$?; cp -a "$1/." "$2"; exit $code'
+    )
     disk, kept = tmp_path / "disk", tmp_path / "kept"
     disk.mkdir()
     kept.mkdir()
     shell = ["unshare", "--user", "--map-root-user", "--mount", "bash", "-c"]
-    if not shutil.which("unshare") or subprocess.run(
-        [*shell, 'mount -t tmpfs none "$1"', "-", str(disk)], capture_output=True
-    ).returncode:
+    if (
+        not shutil.which("unshare")
+        or subprocess.run(
+            [*shell, 'mount -t tmpfs none "$1"', "-", str(disk)], capture_output=True
+        ).returncode
+    ):
         pytest.skip("no mounts here")
     found = subprocess.run(
         [*shell, script, "-", str(disk), str(kept), *command(data, disk)],

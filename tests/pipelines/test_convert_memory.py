@@ -1,0 +1,109 @@
+"""Peak memory of each step on large episodes; DESIGN.md, section 8."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from builders import (
+    INSTRUCTION,
+    features_json,
+    frame,
+    make_episode,
+    scene_jpeg,
+    serialize,
+    shard_path,
+    write_tfds_folder,
+)
+
+MEGABYTE = 1 << 20
+BUDGET = 600 * MEGABYTE
+VIEWS = ("view_1", "view_2", "view_3")
+STEPS = (("parse",), ("ground",), ("write", "parquet"), ("write", "rlds"))
+MEASURE = """
+import resource, sys
+from ilv_dataset.cli import main
+try:
+    main(sys.argv[1:])
+finally:
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+"""
+
+
+def large_jpeg(num_bytes, seed=0):
+    """A frame of the scene that comments make about as large as is wanted."""
+    comments = [b"\xff\xfe" + (5_002).to_bytes(2) + bytes(5_000)] * (num_bytes // 5_004)
+    jpeg = scene_jpeg(seed)
+    return jpeg[:2] + b"".join(comments) + jpeg[2:]
+
+
+def large_episode(num_bytes, *, instruction=INSTRUCTION, steps=250):
+    """An episode of four cameras of that size in all."""
+    frames = [large_jpeg(num_bytes // (4 * steps))] * steps
+    views = {f"steps__observation__{name}": frames for name in ("image", *VIEWS)}
+    texts = [instruction] * steps if isinstance(instruction, str) else instruction
+    return make_episode(steps, instruction=texts, **views)
+
+
+def features():
+    content = json.loads(features_json())
+    step = content["featuresDict"]["features"]["steps"]["sequence"]["feature"]["featuresDict"]
+    observation = step["features"]["observation"]["featuresDict"]["features"]
+    observation.update({name: observation["image"] for name in VIEWS})
+    return json.dumps(content)
+
+
+def write_data(root, record, *, shards, records):
+    """Shards of the same large record, written without holding them in memory."""
+    splits = {"train": [[] for _ in range(shards)]}
+    data = write_tfds_folder(
+        root, splits, features=features(), lengths={"train": [records] * shards}
+    )
+    framed = frame(serialize(record))
+    for index in range(shards):
+        with shard_path(data, index=index, count=shards).open("wb") as file:
+            for _ in range(records):
+                file.write(framed)
+    return data
+
+
+def peaks(data, out):
+    """Step -> bytes of memory that its process needed at most."""
+    found = {}
+    for name, *form in STEPS:
+        arguments = [name, "demo", "--data-dir", str(data), "--out", str(out)]
+        arguments += ["--formats", *form] if form else []
+        run = subprocess.run(
+            [sys.executable, "-c", MEASURE, *arguments], capture_output=True, text=True
+        )
+        assert run.returncode == 0, run.stderr
+        found[" ".join((name, *form))] = int(run.stdout.split()[-1])
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("spans", [1, 3])
+def test_episodes_of_130_megabytes_stay_within_the_budget(tmp_path, spans, capsys):
+    texts = [INSTRUCTION, "lift the plate"]
+    instruction = [texts[n * spans // 250 % 2] for n in range(250)]
+    record = large_episode(135 * MEGABYTE, instruction=instruction)
+    data = write_data(tmp_path / "data", record, shards=2, records=2)
+    assert shard_path(data, count=2).stat().st_size > 260 * MEGABYTE
+    found = peaks(data, tmp_path / "out")
+    with capsys.disabled():
+        print(f"\n{spans} spans:", {k: f"{v / MEGABYTE:.0f} MB" for k, v in found.items()})  # noqa: T201
+    assert max(found.values()) < BUDGET, found
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_number_of_shards(tmp_path, capsys):
+    record = large_episode(8 * MEGABYTE, steps=40)
+    found = {}
+    for shards in (2, 20):
+        data = write_data(tmp_path / f"data{shards}", record, shards=shards, records=4)
+        found[shards] = peaks(data, tmp_path / f"out{shards}")
+    with capsys.disabled():
+        for shards, peak in found.items():
+            print(f"\n{shards} shards:", {k: f"{v / MEGABYTE:.0f} MB" for k, v in peak.items()})  # noqa: T201
+    for step, peak in found[20].items():
+        assert peak < found[2][step] + 40 * MEGABYTE, step

@@ -1,0 +1,95 @@
+import json
+import os
+from pathlib import Path
+
+import pytest
+from builders import make_episode, make_job, shard_path, write_tfds_folder
+
+from ilv_dataset.errors import StorageError
+from ilv_dataset.shards.commits import read_commit
+from ilv_dataset.shards.ground import ground_shard
+from ilv_dataset.shards.instructions import write_instructions
+from ilv_dataset.shards.scan import scan_shard
+
+
+@pytest.fixture
+def data(tmp_path):
+    return write_tfds_folder(
+        tmp_path / "data", {"train": [[make_episode(), b"broken"], [make_episode()]]}
+    )
+
+
+@pytest.fixture
+def job(data, tmp_path):
+    return make_job(data, tmp_path / "out")
+
+
+def scan(job):
+    from ilv_dataset.grammar import parse_instruction
+
+    texts = {text for shard in job.shards for text in scan_shard(shard, job=job)}
+    write_instructions([parse_instruction(text) for text in texts], job=job)
+
+
+def committed(stage, job):
+    return [read_commit(stage, shard, job=job) is not None for shard in job.shards]
+
+
+def test_a_shard_that_is_scanned_is_committed(job):
+    assert committed("parse", job) == [False, False]
+    scan(job)
+    assert committed("parse", job) == [True, True]
+
+
+def test_a_whole_shard_is_told_by_its_size_alone(job, data):
+    scan(job)
+    path = shard_path(data, index=1, count=2)
+    os.utime(path, ns=(1, 1))
+    assert committed("parse", job) == [True, True]
+    path.write_bytes(path.read_bytes() + b"more")
+    assert committed("parse", job) == [True, False]
+
+
+def test_a_shard_with_failures_is_told_by_its_time_stamp_too(job, data):
+    scan(job)
+    os.utime(shard_path(data, index=0, count=2), ns=(1, 1))
+    assert committed("parse", job) == [False, True]
+
+
+def test_a_stage_is_committed_while_what_it_was_made_from_is_the_same(job, data):
+    scan(job)
+    assert committed("ground", job) == [False, False]
+    for shard in job.shards:
+        ground_shard(shard, job=job)
+    assert committed("ground", job) == [True, True]
+    shard_path(data, index=0, count=2).unlink()
+    scan(job)
+    assert committed("ground", job) == [False, True]
+
+
+def test_a_stage_whose_upstream_is_gone_is_not_committed(job, tmp_path):
+    scan(job)
+    ground_shard(job.shards[0], job=job)
+    Path(job.layout.marker("parse", job.shards[0].key)).unlink()
+    assert committed("ground", job) == [False, False]
+
+
+def test_markers_hold_what_they_were_made_from(job):
+    scan(job)
+    ground_shard(job.shards[1], job=job)
+    parse, ground = (
+        json.loads(Path(job.layout.marker(stage, job.shards[1].key)).read_text())
+        for stage in ("parse", "ground")
+    )
+    size = Path(job.source_path(job.shards[1])).stat().st_size
+    assert parse["inputs"] == {"source": str(size)}
+    assert parse["counts"] == {"spans": 1, "episodes": 1, "failed": 0}
+    assert ground["inputs"] == {"parse": parse["files"][0]["crc32c"]}
+    assert ground["counts"] == {"interleaved": 1, "text_only": 0, "rejected": 0, "failed": 0}
+
+
+def test_a_marker_that_is_none_is_one_line(job):
+    scan(job)
+    Path(job.layout.marker("parse", job.shards[0].key)).write_text("{")
+    with pytest.raises(StorageError, match=r"train-00000-of-00002\.json: not a marker"):
+        read_commit("parse", job.shards[0], job=job)
