@@ -50,13 +50,36 @@ def _choices(allowed: Sequence[str]) -> Callable[..., tuple[str, ...]]:
     return split
 
 
+def _folder(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
+    """A local folder with ~ expanded, or what is behind a scheme as it is."""
+    if value is not None and not value.strip():
+        raise click.BadParameter("it is empty")
+    return value if value is None or "://" in value else os.path.expanduser(value)  # noqa: PTH111
+
+
 _RUN_OPTIONS = (
     click.argument("dataset"),
     click.argument("beam_args", nargs=-1, type=click.UNPROCESSED, metavar="[-- BEAM_FLAGS]"),
-    click.option("--data-dir", metavar="DIR", help="Folder of TFDS datasets, local or gs://."),
-    click.option("--out", metavar="DIR", default="out", show_default=True, help="Output folder."),
+    click.option(
+        "--data-dir",
+        metavar="DIR",
+        callback=_folder,
+        help="Folder of TFDS datasets, local or gs://.",
+    ),
+    click.option(
+        "--out",
+        metavar="DIR",
+        default="out",
+        show_default=True,
+        callback=_folder,
+        help="Output folder, local or gs://.",
+    ),
     click.option("--split", "splits", multiple=True, help="Only this split; may be repeated."),
-    click.option("--max-episodes", type=click.IntRange(min=1), help="A cap on source episodes."),
+    click.option(
+        "--max-episodes",
+        type=click.IntRange(min=1),
+        help="A cap on the source episodes of each dataset.",
+    ),
     click.option("--extractor", default="grammar", show_default=True, help="Finds the nouns."),
     click.option(
         "--detector",
@@ -102,7 +125,11 @@ _RUN_OPTIONS = (
         "--image-key", "image_keys", multiple=True, help="Camera of an unregistered dataset."
     ),
     click.option("--instruction-key", help="Instruction of an unregistered dataset."),
-    click.option("--overwrite", is_flag=True, help="Delete what another run left, start afresh."),
+    click.option(
+        "--overwrite",
+        is_flag=True,
+        help="Delete the output of a run with other options. The same options resume.",
+    ),
     click.option("--dry-run", is_flag=True, help="Print the plan and stop."),
 )
 
@@ -311,7 +338,7 @@ def _run(steps: Sequence[str], *, beam_args: tuple[str, ...], dry_run: bool, **v
     if is_mixture(values["dataset"]):
         click.echo("\n".join([*mixture_lines(values["dataset"]), ""]), err=True)
     plans = plan_datasets(values, beam_args)
-    fingerprints = [] if dry_run else [prepare_plan(plan) for plan in plans]
+    fingerprints = [] if dry_run else [prepare_plan(plan, steps) for plan in plans]
     click.echo("\n".join(describe_plans(plans)), err=True)
     results = [
         run_plan(plan, steps, fingerprint)

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from ilv_dataset.boxes import pad_box
+from ilv_dataset.dataset_specs import CHANNEL_ORDERS
 from ilv_dataset.errors import RecordError
 
 # Source: Interleave-VLA, arXiv 2505.02152 and its scripts (FACTS.md, section 1).
@@ -20,8 +21,6 @@ CROP_SIZE_PX = 224
 JPEG_QUALITY = 95
 # Source: ours; 8000 x 8000 pass, and Pillow begins to warn of bombs at 89 million.
 PIXELS_MAX = 80_000_000
-
-CHANNEL_ORDERS = ("rgb", "bgr")
 
 Window = tuple[int, int, int, int]
 

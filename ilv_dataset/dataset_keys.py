@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from ilv_dataset.dataset_specs import Camera, DatasetSpec, VectorPart
 from ilv_dataset.errors import ConfigError
@@ -23,7 +23,7 @@ def check_spec(spec: DatasetSpec, features: Sequence[Feature]) -> None:
     Raises: ConfigError naming what is missing or of another form, and what is there.
     """
     steps = _by_key(features)
-    faults = [*_camera_faults(spec, steps), *_instruction_faults(spec, steps)]
+    faults = [*_camera_faults(spec, steps), *_instruction_faults(spec, features)]
     faults += [*_source_object_faults(spec, steps)]
     for part in (*spec.action, *spec.state):
         faults += _part_faults(part, steps)
@@ -49,14 +49,16 @@ def detect_spec(
         tfds_name: name in dataset_info.json, becomes the key as well.
         version: version in dataset_info.json.
         features: the decoded features.json.
-        image_keys: the option --image-key; empty takes every colour image, main views first.
-        instruction_key: the option --instruction-key; None takes the obvious one.
+        image_keys: the option --image-key; empty takes every colour image, main views first; those
+            that are no photos, such as depth, are then not searched for objects.
+        instruction_key: the option --instruction-key; None takes the obvious one, of the steps
+            or else of the episode.
 
     Raises:
         ConfigError: no or several candidates; the message names the option that settles it.
     """
     steps = _by_key(features)
-    instruction = _find_instruction(tfds_name, steps, instruction_key)
+    instruction = _find_instruction(tfds_name, features, instruction_key)
     return DatasetSpec(
         key=tfds_name,
         tfds_name=tfds_name,
@@ -71,6 +73,12 @@ def _by_key(features: Sequence[Feature]) -> dict[str, Feature]:
     return {feature.key: feature for feature in features if feature.in_steps}
 
 
+def _instructions(features: Sequence[Feature]) -> dict[str, Feature]:
+    """What can hold an instruction, of the episode or of a step; that of a step goes first."""
+    usable = [feature for feature in features if _is_text(feature) or _is_codes(feature)]
+    return {feature.key: feature for feature in usable if not feature.in_steps} | _by_key(usable)
+
+
 def _is_text(feature: Feature) -> bool:
     is_string = feature.kind == "text" or (feature.kind == "tensor" and feature.dtype == "string")
     return is_string and feature.shape in ((), (1,)) and feature.sequence_rank == 0
@@ -81,9 +89,13 @@ def _is_codes(feature: Feature) -> bool:
     return is_integer and len(feature.shape) == 1 and feature.sequence_rank == 0
 
 
+def _is_picture(feature: Feature) -> bool:
+    """Whether it is an image of 8 bits, of any number of channels."""
+    return feature.kind == "image" and feature.sequence_rank == 0 and feature.dtype == "uint8"
+
+
 def _is_colour_image(feature: Feature) -> bool:
-    is_image = feature.kind == "image" and feature.sequence_rank == 0
-    return is_image and feature.dtype == "uint8" and feature.shape[-1] in (3, None)
+    return _is_picture(feature) and feature.shape[-1] in (3, 4, None)
 
 
 def _camera_faults(spec: DatasetSpec, steps: Mapping[str, Feature]) -> Iterator[str]:
@@ -91,11 +103,12 @@ def _camera_faults(spec: DatasetSpec, steps: Mapping[str, Feature]) -> Iterator[
         if camera.key not in steps:
             yield f"no {camera.key}"
         elif not _is_colour_image(steps[camera.key]):
-            yield f"{camera.key} is no image of 3 channels"
+            yield f"{camera.key} is no image of 3 or 4 channels"
 
 
-def _instruction_faults(spec: DatasetSpec, steps: Mapping[str, Feature]) -> Iterator[str]:
-    feature = steps.get(spec.instruction_key)
+def _instruction_faults(spec: DatasetSpec, features: Sequence[Feature]) -> Iterator[str]:
+    there = {feature.key: feature for feature in features}
+    feature = (there | _by_key(features)).get(spec.instruction_key)
     if feature is None:
         yield f"no {spec.instruction_key}"
     elif spec.instruction_decoder == "text" and not _is_text(feature):
@@ -128,14 +141,21 @@ def _part_faults(part: VectorPart, steps: Mapping[str, Feature]) -> Iterator[str
         yield f"{part.key} has not the {part.stop} numbers that are needed"
 
 
-def _find_instruction(tfds_name: str, steps: Mapping[str, Feature], key: str | None) -> Feature:
-    usable = {name: step for name, step in steps.items() if _is_text(step) or _is_codes(step)}
-    texts = {name: step for name, step in usable.items() if _is_text(step)}
+def _find_instruction(tfds_name: str, features: Sequence[Feature], key: str | None) -> Feature:
+    usable = _instructions(features)
+    in_steps = [name for name, feature in usable.items() if feature.in_steps]
+    texts = [name for name, feature in usable.items() if _is_text(feature)]
     if key is not None:
-        return usable[_match_key(tfds_name, key, usable, "text", "--instruction-key")]
-    candidates = [name for name in usable if name.rsplit("/", 1)[-1] in _INSTRUCTION_NAMES]
-    if not candidates:
-        candidates = [name for name in texts if _INSTRUCTION_WORDS.search(name)]
+        option = "--instruction-key"
+        return usable[_match_key(tfds_name, key, usable, "text", option, preferred=in_steps)]
+    named = [name for name in usable if name.rsplit("/", 1)[-1] in _INSTRUCTION_NAMES]
+    telling = [name for name in texts if _INSTRUCTION_WORDS.search(name)]
+    candidates = (
+        [name for name in named if name in in_steps]
+        or [name for name in telling if name in in_steps]
+        or named
+        or telling
+    )
     if len(candidates) == 1:
         return usable[candidates[0]]
     what = "several texts could be the instruction" if candidates else "no obvious instruction"
@@ -150,21 +170,24 @@ def _find_cameras(
 ) -> Iterator[Camera]:
     images = {name: step for name, step in steps.items() if _is_colour_image(step)}
     if image_keys:
+        images = {name: step for name, step in steps.items() if _is_picture(step)}
         keys = [_match_key(tfds_name, key, images, "image", "--image-key") for key in image_keys]
     else:
         observed = [name for name in images if name.startswith("observation/")]
-        keys = sorted(observed or images, key=lambda name: (_view_rank(name), name))
-    if not keys:
+        found = observed if any(map(_is_photo, observed)) else images
+        keys = sorted(found, key=lambda name: (_view_rank(name), name))
+    if not image_keys and not any(map(_is_photo, keys)):
         others = ", ".join(name for name, step in steps.items() if step.kind == "image") or "none"
         raise ConfigError(
-            f"{tfds_name}: no image of 3 channels in the steps to search for objects "
+            f"{tfds_name}: no image of 3 or 4 channels in the steps to search for objects "
             f"(--image-key KEY names one); images there: {others}"
         )
     for number, key in enumerate(keys):
         height, width, _ = images[key].shape
         role = "wrist" if _view_rank(key) == 1 else "main" if number == 0 else "secondary"
         size_hw = (height, width) if height is not None and width is not None else None
-        yield Camera(key, role=role, size_hw=size_hw)
+        is_probed = bool(image_keys) or _is_photo(key)
+        yield Camera(key, role=role, size_hw=size_hw, is_probed=is_probed)
 
 
 def _view_rank(key: str) -> int:
@@ -172,12 +195,26 @@ def _view_rank(key: str) -> int:
     return 2 if _DEPTH_WORDS.search(key) else 1 if _WRIST_WORDS.search(key) else 0
 
 
+def _is_photo(key: str) -> bool:
+    return _view_rank(key) < 2
+
+
 def _match_key(
-    tfds_name: str, key: str, there: Mapping[str, Feature], what: str, option: str
+    tfds_name: str,
+    key: str,
+    there: Mapping[str, Feature],
+    what: str,
+    option: str,
+    *,
+    preferred: Collection[str] = (),
 ) -> str:
-    """The full key that a user means: as it is, with `steps/` before it, or its last parts."""
+    """The full key that a user means: as it is, with `steps/` before it, or its last parts.
+
+    Of several, one of `preferred` is meant.
+    """
     name = key.removeprefix("steps/")
     matches = [name] if name in there else [full for full in there if full.endswith(f"/{name}")]
+    matches = [full for full in matches if full in preferred] or matches
     if len(matches) != 1:
         raise ConfigError(
             f"{tfds_name}: {option} {key!r} names {'several' if matches else 'no'} {what}s; "

@@ -102,7 +102,7 @@ class DatasetSpec:
     splits: tuple[Split, ...] = ()
     size_gib: float | None = None
     cameras: tuple[Camera, ...] = ()  # main first, in the order in which they are probed
-    instruction_key: str = ""
+    instruction_key: str = ""  # of a step, or else of the episode
     instruction_decoder: str = "text"  # one of DECODERS
     is_long_instruction: bool = False  # paragraphs, to be summarised first
     share_without_instruction: float = 0.0  # of the episodes, about

@@ -55,6 +55,7 @@ __all__ = [
 
 _FOLDER = Path(__file__).parent
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
+_DATA_FILE = re.compile(r"\.tfrecord|\.json$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,20 +77,25 @@ def list_mixtures() -> tuple[Mixture, ...]:
     return tuple(_registry()[1].values())
 
 
-def find_dataset(name: str) -> DatasetSpec:
+def find_dataset(name: str, others: Sequence[str] = ()) -> DatasetSpec:
     """The dataset of this short name, or of this TFDS folder where no short name is the same.
+
+    Args:
+        name: what a user typed.
+        others: more names that may have been meant, such as the folders in --data-dir.
 
     Raises: ConfigError, with the nearest name.
     """
-    specs = _registry()[0]
+    specs, mixtures = _registry()
     if name in specs:
         return specs[name]
     for spec in specs.values():
         if spec.tfds_name == name:
             return spec
-    near = _did_you_mean(name, [*specs, *(spec.tfds_name for spec in specs.values())])
+    folders = [spec.tfds_name for spec in specs.values()]
+    near = _did_you_mean(name, [*specs, *mixtures, *folders, *others])
     raise ConfigError(
-        f"no dataset {name!r}{near}; known: {', '.join(specs)}, "
+        f"no dataset {name!r}{near}; known: {', '.join([*specs, *mixtures])}, "
         "or the name of any TFDS folder in --data-dir"
     )
 
@@ -130,7 +136,10 @@ def plan_mixture(mixture: Mixture) -> tuple[PlanRow, ...]:
 
 
 def dataset_rows() -> list[dict[str, object]]:
-    """One JSON-able dict a dataset, for `ilv datasets`; None where something is not known."""
+    """One JSON-able dict a dataset, for `ilv datasets`; None where something is not known.
+
+    The size of a camera is [height, width] in pixels.
+    """
     return [
         {
             "dataset": spec.key,
@@ -141,9 +150,23 @@ def dataset_rows() -> list[dict[str, object]]:
             "splits": {split.name: split.num_episodes for split in spec.splits},
             "shards": spec.num_shards,
             "size_gib": spec.size_gib,
-            "cameras": [camera.key for camera in spec.cameras],
+            "cameras": [
+                {
+                    "key": camera.key,
+                    "channel_order": camera.channel_order,
+                    "role": camera.role,
+                    "size": camera.size_hw,
+                }
+                for camera in spec.cameras
+            ],
             "bgr_cameras": [camera.key for camera in spec.cameras if camera.channel_order == "bgr"],
             "instruction_key": spec.instruction_key,
+            "instruction_decoder": spec.instruction_decoder,
+            "is_long_instruction": spec.is_long_instruction,
+            "action": [_part_row(part) for part in spec.action],
+            "state": [_part_row(part) for part in spec.state],
+            "state_kind": spec.state_kind or None,
+            "rotation": spec.rotation,
             "hz": spec.hz,
             "robot": spec.robot or None,
             "license": spec.license or None,
@@ -161,17 +184,20 @@ def resolve_data_dir(
     *,
     exists: Callable[[str], bool],
     list_names: Callable[[str], Sequence[str]],
+    fallback: bool = False,
 ) -> str:
     """The folder that holds dataset_info.json.
 
     That is, in this order, DATA_DIR itself, DATA_DIR/<tfds name>/<version>, DATA_DIR/<version>,
-    or the only other version in DATA_DIR/<tfds name>. Without DATA_DIR it is the source.
+    the only other version in DATA_DIR/<tfds name>, or the only version of its only builder
+    config, <config>/<version>. Without DATA_DIR it is the source.
 
     Args:
         spec: a registered dataset, or `unregistered(NAME)`.
         data_dir: the option --data-dir, a local folder or one behind gs://.
         exists: whether there is a file of this path.
         list_names: the names right below a folder, empty where there is no such folder.
+        fallback: take the source where it can be read as it is and DATA_DIR holds nothing.
 
     Raises:
         ConfigError: nothing is there; the message says what to do.
@@ -185,21 +211,22 @@ def resolve_data_dir(
     for folder in folders:
         if exists(f"{folder}/dataset_info.json"):
             return folder
-    parent = root if root.rsplit("/", 1)[-1] == spec.tfds_name else f"{root}/{spec.tfds_name}"
-    versions = [
-        name
-        for name in list_names(parent)
-        if _VERSION.fullmatch(name) and exists(f"{parent}/{name}/dataset_info.json")
-    ]
-    if len(versions) > 1:
-        raise ConfigError(
-            f"{parent} holds the versions {', '.join(versions)}; say which with --data-dir "
-            f"{parent}/{versions[-1]}"
-        )
-    if not versions:
-        looked = ", ".join([*folders, f"{parent}/<version>"])
-        raise ConfigError(f"no dataset_info.json of {spec.key}; looked in {looked}")
-    return f"{parent}/{versions[0]}"
+    # DATA_DIR may be the dataset's own folder, or that of one of its builder configs.
+    is_own = spec.tfds_name in root.split("/")[-2:]
+    parents = [f"{root}/{spec.tfds_name}", *([root] if is_own else [])]
+    for parent in parents:
+        versions = _list_versions(parent, exists=exists, list_names=list_names)
+        if len(versions) > 1:
+            raise ConfigError(
+                f"{parent} holds the versions {', '.join(versions)}; say which with --data-dir "
+                f"{parent}/{versions[-1]}"
+            )
+        if versions:
+            return f"{parent}/{versions[0]}"
+    if fallback and _is_source_readable(spec):
+        return _source_folder(spec)
+    looked = ", ".join([*folders, f"{parents[-1]}/<version>", f"{parents[-1]}/<config>/<version>"])
+    raise ConfigError(f"no dataset_info.json of {spec.key}; looked in {looked}")
 
 
 def adopt_info(spec: DatasetSpec, info: DatasetInfo) -> DatasetSpec:
@@ -212,6 +239,43 @@ def adopt_info(spec: DatasetSpec, info: DatasetInfo) -> DatasetSpec:
             f"the folder holds the dataset {info.name}, expected {spec.tfds_name} for {spec.key}"
         )
     return replace(spec, version=info.version)
+
+
+def _part_row(part: VectorPart) -> dict[str, object]:
+    return {
+        "key": part.key or None,
+        "slice": [part.start, part.stop] if part.key else None,
+        "transform": part.transform,
+        "num_values": part.num_values,
+    }
+
+
+def _list_versions(
+    parent: str,
+    *,
+    exists: Callable[[str], bool],
+    list_names: Callable[[str], Sequence[str]],
+) -> list[str]:
+    """`<version>` of all versions right below a folder; where none is, `<config>/<version>`."""
+
+    def versions_in(folder: str) -> list[str]:
+        return [
+            name
+            for name in list_names(folder)
+            if _VERSION.fullmatch(name) and exists(f"{folder}/{name}/dataset_info.json")
+        ]
+
+    return versions_in(parent) or [
+        f"{config}/{version}"
+        for config in list_names(parent)
+        if not _DATA_FILE.search(config)
+        for version in versions_in(f"{parent}/{config}")
+    ]
+
+
+def _is_source_readable(spec: DatasetSpec) -> bool:
+    """Whether the source can be read where it is: bundled, or on Google Cloud Storage."""
+    return spec.source == BUNDLED or spec.source.startswith("gs://")
 
 
 def _source_folder(spec: DatasetSpec) -> str:
@@ -229,8 +293,10 @@ def _source_folder(spec: DatasetSpec) -> str:
 
 
 def _did_you_mean(name: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
+    """The nearest name, upper and lower case being the same."""
+    by_lower = {other.lower(): other for other in reversed(known)}  # the first of equal ones
+    near = difflib.get_close_matches(name.lower(), list(by_lower), n=1)
+    return f"; did you mean {by_lower[near[0]]!r}?" if near else ""
 
 
 @functools.cache

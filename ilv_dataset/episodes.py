@@ -13,7 +13,7 @@ import numpy as np
 from ilv_dataset.dataset_specs import DatasetSpec
 from ilv_dataset.errors import RecordError
 from ilv_dataset.formats.example import BytesValues, Example, Values
-from ilv_dataset.formats.features import Feature
+from ilv_dataset.formats.features import OPAQUE, Feature
 from ilv_dataset.formats.ragged import check_rows, flat_path, slice_rows
 from ilv_dataset.records import Span
 
@@ -115,10 +115,14 @@ def probe_steps(span: Span) -> list[int]:
 def check_features(example: Example, features: Sequence[Feature]) -> int:
     """Checks a record against features.json and returns the number of its steps.
 
+    How an opaque feature is stored is not known, so it is not looked at.
+
     Raises: RecordError features-mismatch, naming the feature.
     """
     num_steps = _count_steps(example, features)
     for feature in features:
+        if feature.kind == OPAQUE:
+            continue
         path = flat_path(feature) if feature.ragged_rank else feature.path
         values = example.get(path)
         if values is None:
@@ -134,19 +138,23 @@ def check_features(example: Example, features: Sequence[Feature]) -> int:
 
 
 def decode_instructions(example: Example, spec: DatasetSpec, num_steps: int) -> list[bytes]:
-    """The instruction of every step, as raw bytes.
+    """The instruction of every step, as raw bytes; one of the whole episode is that of each.
 
     Raises: RecordError features-mismatch where the record holds no such instruction.
     """
-    values = example.get(f"steps/{spec.instruction_key}")
+    path = f"steps/{spec.instruction_key}"
+    num_rows, repeats = num_steps, 1
+    if path not in example and spec.instruction_key in example:
+        path, num_rows, repeats = spec.instruction_key, 1, num_steps
+    values = example.get(path)
     if values is None:
-        raise RecordError("features-mismatch", f"the record has no steps/{spec.instruction_key}")
+        raise RecordError("features-mismatch", f"the record has no {path}")
     if isinstance(values, BytesValues):
-        return list(values)
-    codes = values.reshape(num_steps, -1)
+        return list(values) * repeats
+    codes = values.reshape(num_rows, -1)
     if codes.size and not (codes.min() >= 0 and codes.max() <= 255):
         raise RecordError("features-mismatch", "an instruction code is not a byte")
-    return [row.astype(np.uint8).tobytes().rstrip(b"\0") for row in codes]
+    return [row.astype(np.uint8).tobytes().rstrip(b"\0") for row in codes] * repeats
 
 
 def is_whole_image(payload: bytes, start: int, end: int) -> bool:

@@ -20,6 +20,15 @@ FAILED_REASONS = {
     "invalid-utf8": "the instruction is not UTF-8",
     "no-steps": "the episode has no steps",
 }
+# What may be mended by fetching the shard again; the rest is as its publisher made it.
+DAMAGED_REASONS = (
+    "missing-shard",
+    "missing-record",
+    "truncated-record",
+    "wrong-length-checksum",
+    "wrong-checksum",
+    "absurd-length",
+)
 TEXT_ONLY_REASONS = {"no-crop": "object phrases, but no accepted crop"}
 REASONS = {**REJECTED_REASONS, **FAILED_REASONS, **TEXT_ONLY_REASONS}
 

@@ -34,6 +34,12 @@ class Layout:
         return join_path(self.root, "run.json")
 
     @property
+    def folders(self) -> tuple[str, ...]:
+        """All folders below the root; the commits come first, for without them nothing counts."""
+        names = (".state", "instructions", "episodes", "steps", "rlds")
+        return tuple(join_path(self.root, name) for name in names)
+
+    @property
     def instructions(self) -> str:
         """One row per distinct instruction."""
         return join_path(self.root, "instructions", "instructions.parquet")

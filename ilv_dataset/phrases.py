@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from ilv_dataset.lexicon import Role, find_role, load_lexicon, singular
-from ilv_dataset.records import ParsedInstruction
+from ilv_dataset.records import ParsedInstruction, Phrase
 
 _WORD = re.compile(r"[^\W_]+(?:['\u2019\-][^\W_]+)*")
 _POSSESSIVE = re.compile(r"['\u2019]s\b")
 # A quotation mark, but not the apostrophe inside a word.
 QUOTE = re.compile(r"[\"`\u201c\u201d]|(?<![^\W_])['\u2018\u2019]|['\u2018\u2019](?![^\W_])")
 _ALTERNATIVE = re.compile(r" or | ?/ ?")
+_OTHER_BEFORE = re.compile(r"\b(?:an)?other\s+\Z", re.IGNORECASE)
+_LONGEST_OTHER = 16  # code points with the spaces behind it; bounds the search
 # "yellow egg shape" is about an egg.
 _EMPTY_HEADS = frozenset(("shape", "shaped"))
 
@@ -100,6 +102,21 @@ def make_query(phrase: str) -> str:
         if name in queries:
             return " ".join((*words[:at], queries[name]))
     return query or phrase
+
+
+def find_indistinct(text: str, phrases: Sequence[Phrase]) -> frozenset[int]:
+    """Positions of phrases that no detector can tell apart: "the carrot" and "the other carrot".
+
+    >>> first, second = Phrase("cup", 4, 7, "cup", "object"), Phrase("cup", 21, 24, "cup", "object")
+    >>> sorted(find_indistinct("put cup beside other cup", (first, second)))
+    [0, 1]
+    """
+    others = {
+        phrase.query
+        for phrase in phrases
+        if _OTHER_BEFORE.search(text[max(0, phrase.start - _LONGEST_OTHER) : phrase.start])
+    }
+    return frozenset(at for at, phrase in enumerate(phrases) if phrase.query in others)
 
 
 def score_phrases(

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 
 from ilv_dataset.errors import IlvError
 from ilv_dataset.fields import STATUSES
+from ilv_dataset.formats.atomic import FileSummary
 from ilv_dataset.formats.markers import Marker, sum_counts
 
 _LIBRARIES = ("apache-beam", "numpy", "opencv-python-headless", "pillow", "pyarrow")
@@ -64,6 +65,7 @@ def run_summary(
     fingerprint: Mapping[str, object],
     account: Account,
     markers: Mapping[str, Sequence[Marker]],
+    small_files: Sequence[FileSummary] = (),
     *,
     formats: Sequence[str],
 ) -> dict[str, object]:
@@ -77,5 +79,11 @@ def run_summary(
         },
         "account": asdict(account),
         "counts": {stage: sum_counts(found) for stage, found in markers.items()},
-        "files": [asdict(file) for found in markers.values() for m in found for file in m.files],
+        "files": [
+            asdict(file)
+            for file in (
+                *(file for found in markers.values() for marker in found for file in marker.files),
+                *small_files,
+            )
+        ],
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -42,7 +43,7 @@ def plan_datasets(values: Mapping[str, Any], beam_args: tuple[str, ...]) -> list
     plans = []
     for part in find_mixture(options.dataset).parts:
         cap = min(part.max_episodes, options.max_episodes or part.max_episodes)
-        own = replace(options, dataset=part.dataset, max_episodes=cap)
+        own = replace(options, dataset=part.dataset, max_episodes=cap, is_part=True)
         plans.append(Plan(own, beam_args, plan_job(own)))
     return plans
 
@@ -60,8 +61,10 @@ def describe_plans(plans: Sequence[Plan]) -> list[str]:
     return lines
 
 
-def prepare_plan(plan: Plan) -> dict[str, object]:
+def prepare_plan(plan: Plan, steps: Sequence[str]) -> dict[str, object]:
     """Checks flags, paths and models of one dataset, and returns the fingerprint of the run.
+
+    Only `ground` needs the models.
 
     Raises: ConfigError.
     """
@@ -71,7 +74,10 @@ def prepare_plan(plan: Plan) -> dict[str, object]:
     runner = runner_name(plan.beam_args)
     if runner == "DataflowRunner":
         _check_remote(plan.job)
-    return fingerprint_job(plan.job, plan.options, load_models=runner in LOCAL_RUNNERS)
+    if plan.options.overwrite and "parse" not in steps:
+        raise ConfigError("--overwrite starts afresh: use it with `ilv convert` or `ilv parse`")
+    loads_models = "ground" in steps and runner in LOCAL_RUNNERS
+    return fingerprint_job(plan.job, plan.options, load_models=loads_models)
 
 
 def run_plan(plan: Plan, steps: Sequence[str], fingerprint: Mapping[str, object]) -> str | None:
@@ -88,14 +94,14 @@ def run_plan(plan: Plan, steps: Sequence[str], fingerprint: Mapping[str, object]
     job, options = plan.job, plan.options
     run = Run(job, options.formats, plan.beam_args)
     with atomic.locked_output(options.out):
-        open_output(job, fingerprint, overwrite=options.overwrite)
+        known = open_output(job, fingerprint, overwrite=options.overwrite)
         for step in steps:
             getattr(run, step)()
         if "write" not in steps:
             return None
         account = run.account()
-        run.finish(fingerprint)
-    _say([*describe_account(account), *_how_to_look(job)])
+        run.finish(known)
+    _say([*describe_account(account), *_about_splits(run.list_empty_splits()), *_how_to_look(job)])
     return _too_many_failed(account, options)
 
 
@@ -108,14 +114,17 @@ def _too_many_failed(account: Account, options: ConvertOptions) -> str | None:
     )
 
 
+def _about_splits(empty: Sequence[str]) -> list[str]:
+    return [f"split {split}: no span to write, so the RLDS output leaves it out" for split in empty]
+
+
 def _how_to_look(job: Job) -> list[str]:
-    root = job.layout.root
+    program, root = (shlex.quote(path) for path in (sys.argv[0], job.layout.root))
+    commands = ("inspect", "stats", "validate")
     return [
         "",
-        f"the result is in {root}; look at it with",
-        f"  ilv inspect {root}",
-        f"  ilv stats {root}",
-        f"  ilv validate {root}",
+        f"the result is in {job.layout.root}; look at it with",
+        *(f"  {program} {command} {root}" for command in commands),
     ]
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ilv_dataset.errors import ConfigError, IlvError
 from ilv_dataset.formats import atomic, files
+from ilv_dataset.formats.atomic import FileSummary
 from ilv_dataset.formats.markers import Marker
+from ilv_dataset.formats.parquet import relative_path
 from ilv_dataset.formats.rlds import interleaved_features_json, interleaved_info_json
 from ilv_dataset.jobs import Job
 from ilv_dataset.pipelines import ground_objects, parse_instructions, write_shards
@@ -16,10 +17,11 @@ from ilv_dataset.pipelines.runs import run_graph
 from ilv_dataset.progress import showing_progress
 from ilv_dataset.reports import Account, make_account, run_summary
 from ilv_dataset.selection import ShardPlan
-from ilv_dataset.shards.commits import read_commit
+from ilv_dataset.shards.commits import read_commits
 from ilv_dataset.shards.instructions import read_instructions_marker
 
 STAGE_OF_FORMAT = {"parquet": "steps", "rlds": "rlds"}
+_LABELS_SUFFIX = ".labels.txt"  # Source: tensorflow_datasets, features/class_label_feature.py
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,10 @@ class Run:
     def ground(self) -> None:
         """Finds and cuts out the objects; needs `parse`."""
         self._need("parse")
+        if read_instructions_marker(self.job) is None:
+            raise ConfigError(
+                "the instructions table is not of these shards; run `ilv parse` first"
+            )
         waiting = self._waiting("ground")
         if waiting:
             self._run(
@@ -52,14 +58,25 @@ class Run:
     def write(self) -> None:
         """Writes steps and rlds as the formats ask; needs `ground`."""
         self._need("ground")
-        stages = [STAGE_OF_FORMAT[name] for name in self.formats]
+        stages = [stage for name, stage in STAGE_OF_FORMAT.items() if self._is_written(name)]
         waiting = {
             stage: self._waiting(stage) if stage in stages else [] for stage in ("steps", "rlds")
         }
         if any(waiting.values()):
             self._run("write", stages, lambda root: write_shards.build(root, self.job, waiting))
-        if "rlds" in self.formats:
+        if "rlds" in stages:
             self._write_rlds_metadata()
+
+    def list_empty_splits(self) -> list[str]:
+        """Splits of which the RLDS output holds no record; TFDS could not open them."""
+        if not self._is_written("rlds"):
+            return []
+        found = read_commits("rlds", job=self.job)
+        num_records: dict[str, int] = {}
+        for shard, marker in zip(self.job.shards, found, strict=True):
+            added = marker.counts["records"] if marker else 0
+            num_records[shard.key.split] = num_records.get(shard.key.split, 0) + added
+        return [split for split, count in num_records.items() if count == 0]
 
     def account(self) -> Account:
         """What became of every span; raises where that does not add up."""
@@ -74,23 +91,37 @@ class Run:
             "episodes": self._markers("ground"),
             **{STAGE_OF_FORMAT[name]: self._markers(STAGE_OF_FORMAT[name]) for name in formats},
         }
-        summary = run_summary(fingerprint, self.account(), markers, formats=formats)
-        path = self.job.layout.run
-        if not files.exists(path) or json.loads(files.read_bytes(path)) != summary:
-            atomic.write_json(path, summary, out=self.job.layout.out)
+        small = self._small_files() if "rlds" in formats else []
+        summary = run_summary(fingerprint, self.account(), markers, small, formats=formats)
+        atomic.write_json(self.job.layout.run, summary, out=self.job.layout.out)
 
     def _run(self, label: str, stages: Sequence[str], build: Callable[..., object]) -> None:
+        files.remove_tree(self.job.layout.run)  # what is complete does not change
         with showing_progress(self.job, stages, label):
             run_graph(build, self.beam_args)
 
+    def _is_written(self, name: str) -> bool:
+        """Whether a format is asked for, or was by an earlier run and must not grow stale."""
+        stage = STAGE_OF_FORMAT[name]
+        return name in self.formats or bool(files.list_names(self.job.layout.markers(stage)))
+
+    def _small_files(self) -> list[FileSummary]:
+        """What lies beside the RLDS shards; these have no markers."""
+        layout, summaries = self.job.layout, []
+        for name in files.list_names(layout.rlds_folder):
+            path = files.join_path(layout.rlds_folder, name)
+            if ".tfrecord-" not in name:
+                relative = relative_path(path, layout.root)
+                size = files.file_size(path) or 0
+                summaries.append(FileSummary(relative, size, files.checksum(path)))
+        return summaries
+
     def _waiting(self, stage: str) -> list[ShardPlan]:
-        return [
-            shard for shard in self.job.shards if read_commit(stage, shard, job=self.job) is None
-        ]
+        found = read_commits(stage, job=self.job)
+        return [s for s, marker in zip(self.job.shards, found, strict=True) if marker is None]
 
     def _markers(self, stage: str) -> list[Marker]:
-        found = [read_commit(stage, shard, job=self.job) for shard in self.job.shards]
-        return [marker for marker in found if marker is not None]
+        return [marker for marker in read_commits(stage, job=self.job) if marker is not None]
 
     def _need(self, stage: str) -> None:
         waiting = self._waiting(stage)
@@ -101,28 +132,31 @@ class Run:
             )
 
     def _write_rlds_metadata(self) -> None:
-        """The two JSON files that make the shards a TFDS dataset."""
+        """The small files that make the shards a TFDS dataset."""
         layout = self.job.layout
         splits: dict[str, list[tuple[int, int]]] = {}
-        for shard in self.job.shards:
-            marker = read_commit("rlds", shard, job=self.job)
+        found = read_commits("rlds", job=self.job)
+        for shard, marker in zip(self.job.shards, found, strict=True):
             if marker is None:
                 raise IlvError(f"{shard.key.name} was not written; run again")
             lengths = splits.setdefault(shard.key.split, [(0, 0)] * shard.key.num_shards)
             lengths[shard.key.index] = (marker.counts["records"], marker.files[0].num_bytes)
-        for name, text in (
-            ("features.json", interleaved_features_json(self._source("features.json"))),
-            (
-                "dataset_info.json",
-                interleaved_info_json(
-                    self._source("dataset_info.json"), name=layout.rlds_name, splits=splits
-                ),
-            ),
-        ):
+        features, info = self._source("features.json"), self._source("dataset_info.json")
+        contents = {
+            "features.json": interleaved_features_json(features.decode()).encode(),
+            "dataset_info.json": interleaved_info_json(
+                info.decode(), name=layout.rlds_name, splits=splits
+            ).encode(),
+            **{name: self._source(name) for name in self._label_files()},
+        }
+        for name, content in contents.items():
             path = files.join_path(layout.rlds_folder, name)
-            if not files.exists(path) or files.read_bytes(path) != text.encode():
-                with atomic.replacing_file(path, out=layout.out) as file:
-                    file.write(text.encode())
+            atomic.write_small(path, content, out=layout.out)
 
-    def _source(self, name: str) -> str:
-        return files.read_bytes(files.join_path(self.job.data_dir, name)).decode()
+    def _label_files(self) -> list[str]:
+        """Where TFDS keeps the names of the classes of the source's ClassLabels."""
+        names = files.list_names(self.job.data_dir)
+        return [name for name in names if name.endswith(_LABELS_SUFFIX)]
+
+    def _source(self, name: str) -> bytes:
+        return files.read_bytes(files.join_path(self.job.data_dir, name))

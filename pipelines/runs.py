@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
+from apache_beam.runners import create_runner
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
@@ -63,7 +64,11 @@ def check_flags(beam_args: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     for options in PipelineOptions.__subclasses__():
         options._add_argparse_args(parser)  # Beam has no public way to ask
-    unknown = [flag for flag in parser.parse_known_args(list(beam_args))[1] if flag[:1] == "-"]
+    try:
+        unknown = [flag for flag in parser.parse_known_args(list(beam_args))[1] if flag[:1] == "-"]
+        create_runner(runner_name(beam_args))
+    except (argparse.ArgumentError, ValueError, ImportError) as error:
+        raise errors.ConfigError(f"Beam's flags: {error}") from error
     if unknown:
         raise errors.ConfigError(f"Beam has no flag {unknown[0]}")
 

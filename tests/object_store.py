@@ -43,7 +43,7 @@ class MemoryFileSystem(FileSystem):
         return [self.metadata(path) for path in found]
 
     def create(self, path: str, mime_type: str = "", compression_type: str = "auto") -> Any:
-        return _Writer(path)
+        return Writer(path)
 
     def open(self, path: str, mime_type: str = "", compression_type: str = "auto") -> Any:
         if path not in self.objects or path in self.unreadable:
@@ -77,7 +77,9 @@ class MemoryFileSystem(FileSystem):
                     del self.objects[found]
 
 
-class _Writer(io.BytesIO):
+class Writer(io.BytesIO):
+    """Puts its content into the bucket when it is closed."""
+
     def __init__(self, path: str) -> None:
         super().__init__()
         self._path = path

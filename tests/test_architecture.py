@@ -268,3 +268,31 @@ def test_constraints_hold_exact_versions_only():
     pins = [line for line in lines if not line.startswith("#")]
     assert not [line for line in pins if not re.fullmatch(r"[\w.-]+==[\w.+!]+", line)]
     assert len({line.partition("==")[0].lower() for line in pins}) == len(pins)
+
+
+CLOCKS = ("time.time", "time.monotonic", "time.perf_counter", "datetime.datetime", "datetime.date")
+# Progress on a terminal, and looking whether the launcher is alive: nothing that is written.
+CLOCKED = ("progress", "terminals", "pipelines.worker")
+
+
+def test_no_module_unpickles():
+    unpickling = {
+        f"{name}:{node.lineno}"
+        for name, path in modules().items()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute)
+        and isinstance(node.value, ast.Name)
+        and node.value.id in ("pickle", "cPickle", "dill", "cloudpickle", "marshal", "shelve")
+        and node.attr in ("load", "loads", "Unpickler", "open")
+    }
+    assert not unpickling
+
+
+def test_no_clock_reaches_a_file():
+    clocked = {
+        name
+        for name, path in modules().items()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute) and ast.unparse(node) in CLOCKS
+    }
+    assert clocked <= set(CLOCKED)

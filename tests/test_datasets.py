@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,11 @@ def image(key, *, channels=3, dtype="uint8", rank=0):
 
 def text(key):
     return Feature(f"steps/{key}", "text", "string", (), 0, True, None)
+
+
+def outside(feature):
+    """The same feature, of the episode and not of its steps."""
+    return replace(feature, path=feature.key, in_steps=False)
 
 
 def numbers(key, *shape, dtype="float32", rank=0):
@@ -86,6 +92,27 @@ def test_find_dataset_when_there_is_none():
         find_dataset("brigde")
     with pytest.raises(ConfigError, match=r"no dataset 'zzz'; known: demo, bridge, .*--data-dir"):
         find_dataset("zzz")
+    with pytest.raises(ConfigError, match=r"droid, interleave_210k, or the name of any TFDS"):
+        find_dataset("zzz")
+
+
+@pytest.mark.parametrize(
+    ("name", "others", "near"),
+    [
+        ("BRIDGE", (), "bridge"),
+        ("Language_Tabel", (), "language_table"),
+        ("interleave_21k", (), "interleave_210k"),
+        ("my_robt", ("My_Robot", "other"), "My_Robot"),
+    ],
+)
+def test_find_dataset_names_what_may_have_been_meant(name, others, near):
+    with pytest.raises(ConfigError, match=rf"no dataset '{name}'; did you mean '{near}'\?"):
+        find_dataset(name, others)
+
+
+def test_find_dataset_when_nothing_is_near():
+    with pytest.raises(ConfigError, match="no dataset 'my_robt'; known: "):
+        find_dataset("my_robt")
 
 
 def test_bridge():
@@ -156,6 +183,41 @@ def test_dataset_rows_are_json():
     assert rows["jaco_play"]["splits"] == {"train": 976, "test": 109}
     assert rows["jaco_play"]["episodes"] == 1085
     assert rows["bc_z"]["license"] is None
+
+
+def test_dataset_rows_say_how_a_dataset_is_read():
+    rows = {row["dataset"]: row for row in json.loads(json.dumps(dataset_rows()))}
+    assert rows["ur5"]["cameras"] == [
+        {
+            "key": "observation/image",
+            "channel_order": "rgb",
+            "role": "main",
+            "size": [480, 640],
+        },
+        {
+            "key": "observation/hand_image",
+            "channel_order": "bgr",
+            "role": "wrist",
+            "size": [480, 640],
+        },
+    ]
+    assert rows["jaco_play"]["action"] == [
+        {"key": "action/world_vector", "slice": [0, 3], "transform": "copy", "num_values": 3},
+        {"key": None, "slice": None, "transform": "zeros", "num_values": 3},
+        {
+            "key": "action/gripper_closedness_action",
+            "slice": [0, 1],
+            "transform": "rel2abs",
+            "num_values": 1,
+        },
+    ]
+    assert rows["bridge"]["state"] == [
+        {"key": "observation/state", "slice": [0, 7], "transform": "copy", "num_values": 7}
+    ]
+    assert (rows["bridge"]["state_kind"], rows["bc_z"]["rotation"]) == ("pose", "axis-angle")
+    assert (rows["droid"]["action"], rows["droid"]["state_kind"]) == ([], None)
+    assert rows["language_table"]["instruction_decoder"] == "codes"
+    assert [key for key, row in rows.items() if row["is_long_instruction"]] == ["mutex"]
 
 
 @pytest.mark.parametrize(
@@ -257,6 +319,40 @@ def test_resolve_data_dir_of_an_unregistered_dataset():
     assert resolve_data_dir(unregistered("toy"), "/d", **files) == "/d/toy/1.2.3"
 
 
+@pytest.mark.parametrize("data_dir", ["/d", "/d/weird", "/d/weird/small", "/d/weird/small/2.1.0"])
+def test_resolve_data_dir_of_a_builder_config(data_dir):
+    files = folder_of(
+        "/d/weird/small/2.1.0/dataset_info.json", "/d/weird/notes/readme.md", "/d/weird/x.json"
+    )
+    assert resolve_data_dir(unregistered("weird"), data_dir, **files) == "/d/weird/small/2.1.0"
+
+
+def test_resolve_data_dir_of_several_builder_configs():
+    files = folder_of(
+        "/d/weird/big/2.1.0/dataset_info.json", "/d/weird/small/2.1.0/dataset_info.json"
+    )
+    message = r"versions big/2.1.0, small/2.1.0; say which with --data-dir /d/weird/small/2.1.0"
+    with pytest.raises(ConfigError, match=message):
+        resolve_data_dir(unregistered("weird"), "/d", **files)
+    found = resolve_data_dir(unregistered("weird"), "/d/weird/big", **files)
+    assert found == "/d/weird/big/2.1.0"
+
+
+def test_resolve_data_dir_falls_back_to_a_source_that_can_be_read():
+    files = folder_of("/d/fractal20220817_data/0.1.0/dataset_info.json")
+    fractal, ur5, bridge = map(find_dataset, ("fractal", "ur5", "bridge"))
+    here = "/d/fractal20220817_data/0.1.0"
+    assert resolve_data_dir(fractal, "/d", **files, fallback=True) == here
+    there = "gs://gresearch/robotics/berkeley_autolab_ur5/0.1.0"
+    assert resolve_data_dir(ur5, "/d", **files, fallback=True) == there
+    demo = resolve_data_dir(find_dataset("demo"), "/d", **files, fallback=True)
+    assert demo.endswith("ilv_dataset/demo/ilv_demo/1.0.0")
+    with pytest.raises(ConfigError, match=r"no dataset_info.json of ur5; looked in /d, "):
+        resolve_data_dir(ur5, "/d", **files)
+    with pytest.raises(ConfigError, match=r"no dataset_info.json of bridge; looked in /d, "):
+        resolve_data_dir(bridge, "/d", **files, fallback=True)
+
+
 def test_resolve_data_dir_without_one():
     files = folder_of()
     fractal = resolve_data_dir(find_dataset("fractal"), None, **files)
@@ -302,8 +398,8 @@ def test_check_spec_names_what_is_missing_and_what_is_there():
 @pytest.mark.parametrize(
     ("feature", "fault"),
     [
-        (image("observation/image", channels=1), "observation/image is no image of 3 channels"),
-        (numbers("observation/image", 48, 64, 3), "observation/image is no image of 3 channels"),
+        (image("observation/image", channels=1), "observation/image is no image of 3 or 4 ch"),
+        (numbers("observation/image", 48, 64, 3), "observation/image is no image of 3 or 4"),
         (numbers("language_instruction", 512), "language_instruction is no text"),
         (numbers("action", 6), "action has not the 7 numbers"),
         (numbers("action", None), "action has not the 7 numbers"),
@@ -320,6 +416,7 @@ def test_check_spec_names_what_has_another_form(feature, fault):
     )
     good = [image("observation/image"), text("language_instruction"), numbers("action", 7)]
     check_spec(spec, good)
+    check_spec(spec, [image("observation/image", channels=4), outside(good[1]), good[2]])
     with pytest.raises(ConfigError, match=fault):
         check_spec(spec, [feature, *(other for other in good if other.key != feature.key)])
 
@@ -355,13 +452,54 @@ def test_detect_spec():
     )
     assert (spec.key, spec.tfds_name, spec.version) == ("toy", "toy", "1.0.0")
     assert (spec.instruction_key, spec.instruction_decoder) == ("language_instruction", "text")
-    assert [(camera.key, camera.role) for camera in spec.cameras] == [
-        ("observation/image_0", "main"),
-        ("observation/image_1", "secondary"),
-        ("observation/hand_image", "wrist"),
-        ("observation/depth_rgb", "secondary"),
+    assert [(camera.key, camera.role, camera.is_probed) for camera in spec.cameras] == [
+        ("observation/image_0", "main", True),
+        ("observation/image_1", "secondary", True),
+        ("observation/hand_image", "wrist", True),
+        ("observation/depth_rgb", "secondary", False),
     ]
     assert spec.cameras[0].size_hw == (48, 64)
+
+
+def test_detect_spec_probes_every_camera_that_is_named():
+    features = [text("task"), image("rgba", channels=4), image("depth"), image("ir", channels=1)]
+    found = [(camera.key, camera.is_probed) for camera in detect(*features).cameras]
+    assert found == [("rgba", True), ("depth", False)]
+    spec = detect(*features, image_keys=["depth", "ir"])
+    assert [(camera.key, camera.is_probed) for camera in spec.cameras] == [
+        ("depth", True),
+        ("ir", True),
+    ]
+
+
+def test_detect_spec_looks_beyond_the_observation_for_a_photo():
+    spec = detect(text("task"), image("observation/depth"), image("rgb"))
+    found = [(camera.key, camera.is_probed) for camera in spec.cameras]
+    assert found == [("rgb", True), ("observation/depth", False)]
+
+
+def test_detect_spec_of_an_instruction_outside_the_steps():
+    instruction = outside(text("episode_metadata/language_instruction"))
+    path = outside(text("episode_metadata/file_path"))
+    spec = detect(image("rgb"), instruction, path)
+    assert spec.instruction_key == "episode_metadata/language_instruction"
+    assert spec.instruction_decoder == "text"
+    spec = detect(image("rgb"), outside(numbers("instruction", 512, dtype="int32")))
+    assert (spec.instruction_key, spec.instruction_decoder) == ("instruction", "codes")
+
+
+@pytest.mark.parametrize("key", [None, "task", "language_instruction"])
+def test_detect_spec_prefers_an_instruction_of_the_steps(key):
+    inside, episode = text("a/task"), outside(text("b/task"))
+    if key == "language_instruction":
+        inside, episode = text("language_instruction"), outside(numbers(key, 9, dtype="int32"))
+    spec = detect(image("rgb"), inside, episode, instruction_key=key)
+    assert (spec.instruction_key, spec.instruction_decoder) == (inside.key, "text")
+
+
+def test_detect_spec_takes_an_instruction_of_the_episode_that_is_named():
+    features = [image("rgb"), text("a/task"), outside(text("b/task"))]
+    assert detect(*features, instruction_key="b/task").instruction_key == "b/task"
 
 
 def test_detect_spec_of_character_codes():
@@ -401,11 +539,17 @@ def test_detect_spec_with_options():
         ),
         ([image("a"), text("note")], {}, "no obvious instruction.*candidates: note"),
         ([image("a")], {}, "no obvious instruction.*candidates: none"),
-        ([text("instruction")], {}, "no image of 3 channels.*--image-key KEY.*there: none"),
+        (
+            [image("a"), text("note"), outside(text("episode_metadata/words"))],
+            {},
+            "no obvious instruction.*candidates: episode_metadata/words, note",
+        ),
+        ([text("instruction"), image("depth")], {}, "no image of 3 or 4.*images there: depth"),
+        ([text("instruction")], {}, "no image of 3 or 4 channels.*--image-key KEY.*there: none"),
         (
             [text("instruction"), image("m", channels=1), image("d", dtype="uint16")],
             {},
-            "no image of 3 channels.*images there: m, d",
+            "no image of 3 or 4 channels.*images there: m, d",
         ),
         (
             [image("a"), text("instruction")],

@@ -157,6 +157,28 @@ def test_decode_instructions_of_character_codes():
     assert decode_instructions(example, spec, 3) == [b"lift", b"\xc3\xa9", b""]
 
 
+def test_an_instruction_of_the_episode_is_that_of_every_step():
+    spec = dataclasses.replace(SPEC, instruction_key="meta/task")
+    example = parse_example(encode_example({"meta/task": [b"lift"]}))
+    assert decode_instructions(example, spec, 3) == [b"lift", b"lift", b"lift"]
+    example = parse_example(encode_example({"meta/task": codes("é", 512)}))
+    assert decode_instructions(example, spec, 2) == [b"\xc3\xa9", b"\xc3\xa9"]
+
+
+def test_an_instruction_of_the_steps_goes_before_one_of_the_episode():
+    example = parse_example(encode_example({"task": [b"all"], "steps/task": [b"a", b"b"]}))
+    spec = dataclasses.replace(SPEC, instruction_key="task")
+    assert decode_instructions(example, spec, 2) == [b"a", b"b"]
+
+
+def test_index_episode_whose_instruction_stands_outside_the_steps():
+    record = {**make_episode(6), "meta/task": [b"lift the lid"]}
+    spec = dataclasses.replace(SPEC, instruction_key="meta/task")
+    (row,) = index(record, spec=spec, features=(*FEATURES, feature("meta/task", "text", "string")))
+    assert row.span == Span(0, 0, 6, b"lift the lid")
+    assert [probe.step for probe in row.probes] == [0, 5]
+
+
 @pytest.mark.parametrize("code", [-1, 256])
 def test_codes_that_are_no_bytes(code):
     spec = dataclasses.replace(SPEC, instruction_key="codes")
@@ -276,6 +298,17 @@ def test_forms_that_a_feature_may_take():
         feature("tags", "text", "string", rank=1),
     )
     assert check({**record, "steps/zero": np.zeros(0)}, *features) == 2
+
+
+@pytest.mark.parametrize("stored", [{}, {"steps/a": np.ones(5)}, {"steps/a/b": [b"x"]}])
+def test_an_opaque_feature_is_not_looked_at(stored):
+    features = (feature("meta", "opaque", ""), feature("steps/a", "opaque", "", rank=1))
+    assert check({"steps/ok": np.ones(2), **stored}, *features, feature("steps/ok")) == 2
+
+
+def test_an_opaque_feature_does_not_tell_the_number_of_steps():
+    record = {"steps/a": np.ones(6), "steps/ok": np.ones(2)}
+    assert check(record, feature("steps/a", "opaque", ""), feature("steps/ok")) == 2
 
 
 def test_broken_span():

@@ -10,6 +10,7 @@ from ilv_dataset.grammar import parse_instruction
 from ilv_dataset.phrases import (
     PhraseMiss,
     encode_parsed,
+    find_indistinct,
     head_noun,
     make_query,
     score_phrases,
@@ -83,6 +84,20 @@ def test_score_phrases_of_nothing_is_perfect():
 def test_score_phrases_counts_an_instruction_that_was_not_parsed_as_missed():
     score = score_phrases({}, {"a": {"cup"}})
     assert (score.recall, score.f1) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("instruction", "positions"),
+    [
+        ("place the carrot next to the other carrot", {0, 1}),
+        ("move another cup to the plate", {0}),
+        ("put the can on the brother plate", set()),
+        ("put the cup on the other plate", {1}),
+    ],
+)
+def test_find_indistinct_phrases_named_by_another(instruction, positions):
+    parsed = parse_instruction(instruction)
+    assert find_indistinct(parsed.text, parsed.objects) == positions
 
 
 def test_encode_parsed_is_plain_json():

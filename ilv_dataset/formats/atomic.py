@@ -21,6 +21,7 @@ import google_crc32c
 
 from ilv_dataset.errors import ConfigError, StorageError
 from ilv_dataset.formats import files
+from ilv_dataset.formats.checksums import combine_crcs
 
 TEMPORARY_FOLDER = ".tmp"
 LOCK_NAME = ".lock"
@@ -41,23 +42,39 @@ class FileSummary:
 class CountingFile:
     """A writable file that keeps the size and the CRC32C of what went through it."""
 
-    def __init__(self, file: BinaryIO, *, descriptor: int | None = None) -> None:
-        """`descriptor` is that of a local file, which then is written to the disk as it grows."""
+    def __init__(self, file: BinaryIO, *, path: str, descriptor: int | None = None) -> None:
+        """Takes an open file.
+
+        Args:
+            path: what a StorageError calls the file.
+            descriptor: of a local file, which then is written to the disk as it grows.
+        """
         self._file = file
+        self._path = path
         self._descriptor = descriptor
         self._num_handed_over = 0
         self.num_bytes = 0
         self.crc32c = 0
         self.closed = False  # pyarrow asks
 
-    def write(self, chunk: bytes) -> int:
-        """Writes all of `chunk`; returns its length in bytes."""
+    def write(self, chunk: bytes, *, crc: int | None = None) -> int:
+        """Writes all of `chunk`; returns its length in bytes.
+
+        Args:
+            crc: CRC32C of `chunk` where it is known already; it is taken on trust.
+
+        Raises: StorageError, e.g. on a full disk.
+        """
         chunk = chunk if isinstance(chunk, bytes) else bytes(chunk)  # the checksum takes no view
-        self._file.write(chunk)
-        self.crc32c = google_crc32c.extend(self.crc32c, chunk)
-        self.num_bytes += len(chunk)
-        if self.num_bytes - self._num_handed_over >= WRITE_BACK_BYTES:
-            self._start_write_back()
+        with files.naming_path(self._path):
+            self._file.write(chunk)
+            if crc is None:
+                self.crc32c = google_crc32c.extend(self.crc32c, chunk)
+            else:
+                self.crc32c = combine_crcs(self.crc32c, crc, len(chunk))
+            self.num_bytes += len(chunk)
+            if self.num_bytes - self._num_handed_over >= WRITE_BACK_BYTES:
+                self._start_write_back()
         return len(chunk)
 
     def tell(self) -> int:
@@ -66,7 +83,8 @@ class CountingFile:
 
     def flush(self) -> None:
         """Hands what is buffered to the operating system."""
-        self._file.flush()
+        with files.naming_path(self._path):
+            self._file.flush()
 
     def close(self) -> None:
         """Does nothing: `replacing_file` closes the file and decides whether it counts."""
@@ -86,31 +104,68 @@ def replacing_file(path: str, *, out: str) -> Iterator[CountingFile]:
     Args:
         out: the output folder whose .tmp holds the file until then.
 
-    Raises: StorageError, naming `path`, e.g. on a full disk.
+    Raises: StorageError, naming `path`, e.g. on a full disk. An OSError of the block itself, which
+        may be about another file, stays what it is.
     """
+    if files.is_remote(path):
+        try:
+            with _closing(files.create_remote(path), path) as remote:
+                yield CountingFile(remote, path=path)
+        except BaseException:  # closing it has made it appear, cut
+            with contextlib.suppress(StorageError):
+                files.remove_tree(path)
+            raise
+        return
+    target = Path(path)
+    temporary = Path(out, TEMPORARY_FOLDER, f"{target.name}.{uuid.uuid4().hex}")
     with files.naming_path(path):
-        if files.is_remote(path):
-            with files.create_remote(path) as remote:
-                yield CountingFile(remote)
-            return
-        target = Path(path)
-        temporary = Path(out, TEMPORARY_FOLDER, f"{target.name}.{uuid.uuid4().hex}")
         temporary.parent.mkdir(parents=True, exist_ok=True)
         target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with temporary.open("wb") as file:
-                yield CountingFile(file, descriptor=file.fileno())
+        opened = temporary.open("wb")
+    try:
+        with _closing(opened, path) as file:
+            yield CountingFile(file, path=path, descriptor=file.fileno())
+            with files.naming_path(path):
                 file.flush()
                 os.fsync(file.fileno())
+        with files.naming_path(path):
             temporary.replace(target)
-        finally:
+    finally:
+        with contextlib.suppress(OSError):  # the next run clears what is left
             temporary.unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def _closing(file: BinaryIO, path: str) -> Iterator[BinaryIO]:
+    """Closes a file; where the block has failed, that is what is told, not that closing failed."""
+    try:
+        yield file
+    except BaseException:
+        with contextlib.suppress(OSError):
+            file.close()
+        raise
+    with files.naming_path(path):
+        file.close()
+
+
 def write_json(path: str, content: Mapping[str, object], *, out: str) -> None:
-    """Writes a small JSON file whole; keys stay in their order."""
+    """Writes a small JSON file whole, unless it is there already; keys stay in their order.
+
+    Raises: StorageError.
+    """
+    text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+    write_small(path, text.encode(), out=out)
+
+
+def write_small(path: str, content: bytes, *, out: str) -> None:
+    """Writes a small file whole, unless it is there already.
+
+    Raises: StorageError.
+    """
+    if files.file_size(path) == len(content) and files.read_bytes(path) == content:
+        return
     with replacing_file(path, out=out) as file:
-        file.write((json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
+        file.write(content)
 
 
 @contextlib.contextmanager
@@ -135,5 +190,7 @@ def locked_output(out: str) -> Iterator[None]:
             raise ConfigError(f"another run is writing to {out}; wait for it or stop it") from error
         except OSError as error:
             raise StorageError(f"{out}: this file system has no locks: {error.strerror}") from error
-        files.remove_tree(files.join_path(out, TEMPORARY_FOLDER))
+        temporary = files.join_path(out, TEMPORARY_FOLDER)
+        files.remove_tree(temporary)
         yield
+        files.remove_tree(temporary)

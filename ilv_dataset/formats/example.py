@@ -16,6 +16,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -24,6 +25,7 @@ from ilv_dataset.errors import RecordError
 
 _LENGTH_DELIMITED, _FIXED32, _VARINT = 2, 5, 0
 _TAG_1_BYTES = (1 << 3) | _LENGTH_DELIMITED
+_FEW_VARINTS = 8  # up to there, NumPy takes longer than a loop
 _VARINTS_AT_ONCE = 1 << 16  # what is decoded or encoded at a time takes some 100 bytes a number
 
 
@@ -144,17 +146,12 @@ def _parse_feature(payload: bytes, features: Sequence[tuple[int, int]]) -> Value
                 kind, lists = number, []
             lists.append((list_start, list_end))
     if kind == 2:
-        return _join([c for span in lists for c in _floats(payload, *span)], np.float32)
+        octets, start, end = _gather_numbers(payload, lists, wire=_FIXED32)
+        return np.frombuffer(octets, "<f4", (end - start) // 4, start)
     if kind == 3:
-        return _join([c for span in lists for c in _ints(payload, *span)], np.int64)
+        return _decode_varints(*_gather_numbers(payload, lists, wire=_VARINT))
     ranges = [_bytes_ranges(payload, *span) for span in lists]
-    return BytesValues(payload, ranges[0] if len(ranges) == 1 else sum(ranges, ()))
-
-
-def _join(chunks: Sequence[np.ndarray], dtype: type[np.generic]) -> np.ndarray:
-    if len(chunks) == 1:
-        return chunks[0]
-    return np.concatenate(chunks) if chunks else np.zeros(0, dtype)
+    return BytesValues(payload, ranges[0] if len(ranges) == 1 else tuple(chain(*ranges)))
 
 
 def _bytes_ranges(payload: bytes, start: int, end: int) -> tuple[tuple[int, int], ...]:
@@ -176,18 +173,35 @@ def _bytes_ranges(payload: bytes, start: int, end: int) -> tuple[tuple[int, int]
     return tuple(ranges)
 
 
-def _floats(payload: bytes, start: int, end: int) -> Iterator[np.ndarray]:
-    for wire, chunk_start, chunk_end in _packed_chunks(payload, start, end):
-        if wire == _VARINT or (chunk_end - chunk_start) % 4:
-            raise ValueError("a float list holds something else")
-        yield np.frombuffer(payload, "<f4", (chunk_end - chunk_start) // 4, chunk_start)
+def _gather_numbers(
+    payload: bytes, lists: Sequence[tuple[int, int]], *, wire: int
+) -> tuple[bytes | bytearray, int, int]:
+    """Where the packed values of number lists are: (bytes, start, end).
+
+    That is in the record itself; values that lie there in pieces are joined first.
+    """
+    whole: tuple[int, int] | None = None
+    joined: bytearray | None = None
+    for span in lists:
+        for found, start, end in _packed_chunks(payload, *span):
+            if found not in (wire, _LENGTH_DELIMITED) or _is_cut(payload, start, end, wire):
+                raise ValueError("a list of numbers holds something else")
+            if whole is None:
+                whole = start, end
+                continue
+            if joined is None:
+                joined = bytearray(payload[whole[0] : whole[1]])
+            joined += payload[start:end]
+    if joined is not None:
+        return joined, 0, len(joined)
+    return (payload, *whole) if whole else (payload, 0, 0)
 
 
-def _ints(payload: bytes, start: int, end: int) -> Iterator[np.ndarray]:
-    for wire, chunk_start, chunk_end in _packed_chunks(payload, start, end):
-        if wire == _FIXED32:
-            raise ValueError("an int64 list holds something else")
-        yield _decode_varints(payload, chunk_start, chunk_end)
+def _is_cut(payload: bytes, start: int, end: int, wire: int) -> bool:
+    """Whether packed values end within a value."""
+    if wire == _FIXED32:
+        return (end - start) % 4 != 0
+    return end > start and payload[end - 1] >= 0x80
 
 
 def _packed_chunks(payload: bytes, start: int, end: int) -> Iterator[tuple[int, int, int]]:
@@ -211,14 +225,12 @@ def _packed_chunks(payload: bytes, start: int, end: int) -> Iterator[tuple[int, 
         position = stop
 
 
-def _decode_varints(payload: bytes, start: int, end: int) -> np.ndarray:
-    """(N,) int64 of N packed varints, negative numbers as two's complement of 64 bits."""
+def _decode_varints(payload: bytes | bytearray, start: int, end: int) -> np.ndarray:
+    """(N,) int64 of N packed varints, none cut; negative numbers are two's complements."""
     octets = np.frombuffer(payload, np.uint8, end - start, start)
     is_last = octets < 0x80
     if is_last.all():  # the common case: flags and small counts
         return octets.astype(np.int64)
-    if not is_last[-1]:
-        raise ValueError("the last varint is cut")
     ends = np.flatnonzero(is_last) + 1
     numbers = np.empty(len(ends), np.int64)
     first = 0
@@ -274,6 +286,7 @@ def _varint(payload: bytes, position: int) -> tuple[int, int]:
     raise ValueError(f"a varint at byte {position - 10} has more than 10 bytes")
 
 
+@functools.lru_cache(1024)
 def _encode_varint(value: int) -> bytes:
     octets = bytearray()
     while value >= 0x80:
@@ -295,8 +308,8 @@ def _pack_numbers(values: np.ndarray) -> tuple[int, bytes]:
         return 2, np.ascontiguousarray(values, "<f4").tobytes()
     if values.dtype.kind in "biu":
         flat = values.astype(np.int64).ravel()
-        if len(flat) <= _VARINTS_AT_ONCE:
-            return 3, _encode_varints(flat)
+        if len(flat) <= _FEW_VARINTS:
+            return 3, b"".join([_encode_varint(value % 2**64) for value in flat.tolist()])
         return 3, b"".join(
             _encode_varints(flat[row : row + _VARINTS_AT_ONCE])
             for row in range(0, len(flat), _VARINTS_AT_ONCE)
@@ -306,7 +319,7 @@ def _pack_numbers(values: np.ndarray) -> tuple[int, bytes]:
 
 def _encode_varints(numbers: np.ndarray) -> bytes:
     """Packed varints of (N,) int64."""
-    if not len(numbers) or numbers.view(np.uint64).max() < 0x80:
+    if numbers.view(np.uint64).max() < 0x80:
         return numbers.astype(np.uint8).tobytes()
     rest = numbers.view(np.uint64)[:, None] >> np.arange(0, 70, 7, dtype=np.uint64)
     is_used = rest > 0

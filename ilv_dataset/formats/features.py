@@ -17,6 +17,7 @@ from typing import Any
 from ilv_dataset.errors import ConfigError
 
 STEPS = "steps"
+OPAQUE = "opaque"  # the kind of a feature of unknown form: how it is stored is not known
 _STEPS_PREFIX = f"{STEPS}/"
 _INTEGER_DTYPES = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
 _FLOAT_DTYPES = ("bfloat16", "float16", "float32", "float64")
@@ -38,8 +39,8 @@ class Feature:
     """
 
     path: str  # key in the tf.train.Example, e.g. "steps/observation/image"
-    kind: str  # "image" | "text" | "tensor" | "bytes" (one opaque, encoded value)
-    dtype: str  # numpy name; "string" for text and string tensors
+    kind: str  # "image" | "text" | "tensor" | "bytes" (one encoded value) | OPAQUE
+    dtype: str  # numpy name; "string" for text and string tensors; "" where opaque
     shape: tuple[int | None, ...]  # of one value, without sequence dimensions
     sequence_rank: int  # nested sequences; inside steps without steps itself
     in_steps: bool
@@ -65,6 +66,8 @@ class Feature:
     @property
     def num_stored(self) -> int | None:
         """How many entries of the record one value takes: an encoded one, such as a frame, 1."""
+        if self.kind == OPAQUE:
+            return None
         return self.num_values if self.kind == "tensor" else 1
 
 
@@ -72,7 +75,8 @@ def decode_features(text: str) -> tuple[Feature, ...]:
     """Decodes features.json into its features, sorted by path.
 
     Raises:
-        ConfigError: it is not JSON, not RLDS (no `steps`), or has a feature of unknown form.
+        ConfigError: it is not JSON, not RLDS (no `steps`), or a feature contradicts its form.
+            One of unknown form, outside or inside the steps, is opaque and never decoded.
     """
     top = _child(_load_json(text), "featuresDict", path="features.json")
     fields = _child(top, "features", path="features.json")
@@ -121,8 +125,7 @@ def _walk(path: str, node: object, *, rank: int) -> Iterator[Feature]:
     elif form == "sequence":
         yield from _walk(path, _child(node[form], "feature", path=path), rank=rank + 1)
     elif form is None or form == "jsonFeature":
-        what = node.get("pythonClassName") or ", ".join(sorted(node)) or "nothing"
-        raise ConfigError(f"features.json: {path!r} has a form that is not known: {what}")
+        yield _plain(path, OPAQUE, "", (), rank=rank)
     else:
         yield from _decode_leaf(path, form, _child(node, form, path=path), rank=rank)
 

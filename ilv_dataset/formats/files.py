@@ -7,14 +7,33 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, TypeVar, cast
+
+import google_crc32c
 
 from ilv_dataset.errors import ConfigError, StorageError
 
 if TYPE_CHECKING:
     from apache_beam.io.filesystems import FileSystems
+
+_CHUNK_BYTES = 4 << 20  # of a file that is read to its end
+_REMOTE_THREADS = 32  # Source: ours; 1,000 markers of 50 ms in some two seconds
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def map_files(function: Callable[[T], R], elements: Iterable[T], *, root: str) -> list[R]:
+    """`function` of every element, in order; in threads where `root` is behind a scheme.
+
+    For many small files: what takes a disk 0.1 ms takes a bucket 50 ms.
+    """
+    if not is_remote(root):
+        return list(map(function, elements))
+    with ThreadPoolExecutor(_REMOTE_THREADS) as pool:
+        return list(pool.map(function, elements))
 
 
 def is_remote(path: str) -> bool:
@@ -89,17 +108,18 @@ def file_size(path: str) -> int | None:
         return file.stat().st_size if file.is_file() else None
 
 
-def time_stamp(path: str) -> str:
-    """When a file was changed last, to be compared, not read; "" where there is no such file.
+def checksum(path: str) -> str:
+    """CRC32C of a file's content, 8 hexadecimal digits; "" where there is no such file.
 
     Raises: StorageError.
     """
-    with naming_path(path):
-        if is_remote(path):
-            system = _beam(path).get_filesystem(path)
-            return str(system.last_updated(path)) if system.exists(path) else ""
-        file = Path(path)
-        return str(file.stat().st_mtime_ns) if file.is_file() else ""
+    if file_size(path) is None:
+        return ""
+    crc = 0
+    with open_read(path) as file, naming_path(path):
+        while chunk := file.read(_CHUNK_BYTES):
+            crc = google_crc32c.extend(crc, chunk)
+    return f"{crc:08x}"
 
 
 def list_names(folder: str) -> list[str]:

@@ -14,7 +14,7 @@ import numpy as np
 
 from ilv_dataset.errors import ConfigError
 from ilv_dataset.formats.example import BytesValues, Example, Values, encode_example
-from ilv_dataset.formats.features import Feature
+from ilv_dataset.formats.features import OPAQUE, Feature
 from ilv_dataset.formats.ragged import cell_width, flat_path, lengths_path, slice_rows
 from ilv_dataset.formats.tables import EpisodeRow, GroundedObject
 
@@ -76,6 +76,8 @@ def slice_example(
             for path, values in example.items():
                 if _belongs(path, feature.path) and not path.startswith(f"{GROUP}/"):
                     sliced[path] = values
+        elif feature.kind == OPAQUE:  # how it is stored is not known, so it cannot be cut
+            continue
         elif feature.ragged_rank:
             sliced.update(_slice_ragged(example, feature, start, end))
         elif feature.path in example:

@@ -20,13 +20,23 @@ from ilv_dataset.formats.tables import EpisodeRow
 
 _FLAGS = (("is_first", pa.bool_()), ("is_last", pa.bool_()), ("is_terminal", pa.bool_()))
 _REWARDS = (("reward", pa.float32()), ("discount", pa.float32()))
-_OWN_PREFIXES = ("observation", "action")
+_FIXED_COLUMNS = frozenset(("episode_id", "span", "step", "language_instruction")) | {
+    name for name, _ in (*_FLAGS, *_REWARDS)
+}
 CHUNK_BYTES = 16 << 20  # of one record that are copied at a time, so 130 MB episodes stay small
 
 
 def own_features(features: Sequence[Feature]) -> tuple[Feature, ...]:
-    """The observation and action features of a step, in the order of their columns."""
-    return tuple(f for f in features if f.in_steps and f.key.startswith(_OWN_PREFIXES))
+    """The features of a step that get a column under their own name, in its order.
+
+    These are all but those with a column of that name already, and what features.json does not
+    tell how to read.
+    """
+    return tuple(
+        feature
+        for feature in features
+        if feature.in_steps and feature.kind != "opaque" and feature.key not in _FIXED_COLUMNS
+    )
 
 
 def steps_schema(features: Sequence[Feature]) -> pa.Schema:

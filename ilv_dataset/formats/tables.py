@@ -181,12 +181,12 @@ def encode_episode(episode: EpisodeRow) -> dict[str, object]:
 
 
 def decode_episode(row: Mapping[str, Any]) -> EpisodeRow:
-    """Inverse of `encode_episode`."""
+    """Inverse of `encode_episode`; without pictures and objects where the row has none."""
     objects = tuple(
         GroundedObject(**{**found, "box_xyxy": _tuple_or_none(found["box_xyxy"])})
-        for found in row["objects"]
+        for found in row.get("objects", ())
     )
-    images = tuple(image["bytes"] for image in row["images"])
+    images = tuple(image["bytes"] for image in row.get("images", ()))
     return EpisodeRow(**{**row, "images": images, "objects": objects})
 
 
@@ -198,7 +198,7 @@ def encode_indexed_span(indexed: IndexedSpan) -> dict[str, object]:
 
 
 def decode_indexed_span(row: Mapping[str, Any]) -> IndexedSpan:
-    """Inverse of `encode_indexed_span`."""
+    """Inverse of `encode_indexed_span`; without probes where the row has none."""
     fields = dict(row)
     span = Span(
         fields.pop("span"),
@@ -206,7 +206,7 @@ def decode_indexed_span(row: Mapping[str, Any]) -> IndexedSpan:
         fields.pop("step_end"),
         fields.pop("instruction"),
     )
-    probes = tuple(Probe(**probe) for probe in fields.pop("probes"))
+    probes = tuple(Probe(**probe) for probe in fields.pop("probes", ()))
     return IndexedSpan(**fields, span=span, probes=probes)
 
 

@@ -15,6 +15,7 @@ import google_crc32c
 HEADER_BYTES = 12  # uint64 length, uint32 masked CRC32C of the length
 FOOTER_BYTES = 4  # uint32 masked CRC32C of the payload
 ABSURD_LENGTH = 2**31  # bytes; a protobuf message cannot be longer
+_GZIP = b"\x1f\x8b\x08"  # RFC 1952
 _MASK_DELTA = 0xA282EAD8  # tensorflow/core/lib/hash/crc32c.h
 
 
@@ -127,7 +128,10 @@ def _header_fault(header: bytes, *, left: int) -> tuple[str, str] | None:
     length, masked = struct.unpack("<QI", header)
     crc = google_crc32c.value(header[:8])
     if crc != unmask_crc(masked):
-        return "wrong-length-checksum", f"stored {unmask_crc(masked):08x}, computed {crc:08x}"
+        text = f"stored CRC32C {unmask_crc(masked):08x}, computed {crc:08x}"
+        if header.startswith(_GZIP):
+            text = "the file is gzip-compressed; unpack it"
+        return "wrong-length-checksum", text
     needed = HEADER_BYTES + length + FOOTER_BYTES
     if needed <= left:
         return None

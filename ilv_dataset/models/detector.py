@@ -25,9 +25,9 @@ def load_detector(spec: str, *, device: str | None = None) -> Detector:
     if name == "yolo" and weights:
         from ilv_dataset.models.yolo import YoloDetector
 
-        return YoloDetector(Path(weights), spec=spec, device=device)
+        return YoloDetector(Path(weights).expanduser(), spec=spec, device=device)
     if name == "yolo-world" and weights:
         from ilv_dataset.models.yolo_world import YoloWorldDetector
 
-        return YoloWorldDetector(Path(weights), spec=spec, device=device)
+        return YoloWorldDetector(Path(weights).expanduser(), spec=spec, device=device)
     raise ConfigError(f"no detector {spec!r}; expected one of {', '.join(DETECTORS)}")

@@ -35,5 +35,7 @@ def load_segmenter(
     if spec in ("auto", "sam") or (name == "sam" and checkpoint):
         from ilv_dataset.models.sam import SamSegmenter
 
-        return SamSegmenter(Path(checkpoint or SAM_CHECKPOINT), spec=spec, device=device)
+        return SamSegmenter(
+            Path(checkpoint or SAM_CHECKPOINT).expanduser(), spec=spec, device=device
+        )
     raise ConfigError(f"no segmenter {spec!r}; expected one of {', '.join(SEGMENTERS)}")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 
+from ilv_dataset.errors import StorageError
 from ilv_dataset.formats import files
 from ilv_dataset.formats.atomic import FileSummary
 from ilv_dataset.formats.markers import Marker, read_marker, upstream_checksum, write_marker
@@ -27,6 +29,12 @@ def read_commit(stage: str, shard: ShardPlan, *, job: Job) -> Marker | None:
     return found
 
 
+def read_commits(stage: str, *, job: Job) -> list[Marker | None]:
+    """What `read_commit` says of every shard of the job, in their order."""
+    read = functools.partial(read_commit, stage, job=job)
+    return files.map_files(read, job.shards, root=job.layout.root)
+
+
 def commit_shard(
     stage: str, shard: ShardPlan, summary: FileSummary, counts: dict[str, int], *, job: Job
 ) -> None:
@@ -38,7 +46,7 @@ def commit_shard(
 def _inputs(stage: str, shard: ShardPlan, counts: Mapping[str, int], job: Job) -> dict[str, str]:
     """What a shard is made from: the source by its size, our own files by their checksum.
 
-    A source with failures is also told by its time stamp, for what mends a broken record mostly
+    A damaged source is also told by its checksum, for what mends a broken record mostly
     leaves the size as it is.
     """
     upstream = UPSTREAM.get(stage)
@@ -46,6 +54,13 @@ def _inputs(stage: str, shard: ShardPlan, counts: Mapping[str, int], job: Job) -
         return {upstream: upstream_checksum(job.layout, upstream, shard.key)}
     path = job.source_path(shard)
     inputs = {"source": str(files.file_size(path))}
-    if counts.get("failed"):
-        inputs["modified"] = files.time_stamp(path)
+    if counts.get("damaged"):
+        inputs["crc32c"] = _checksum(path)
     return inputs
+
+
+def _checksum(path: str) -> str:
+    try:
+        return files.checksum(path)
+    except StorageError:  # which is why the shard failed, and is news once it is mended
+        return "unreadable"

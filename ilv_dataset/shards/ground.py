@@ -20,6 +20,7 @@ from ilv_dataset.grounding import Crop, Grounding, ground_spans
 from ilv_dataset.interleave import interleave_instruction
 from ilv_dataset.jobs import Job
 from ilv_dataset.models.loading import detector_of_process, segmenter_of_process
+from ilv_dataset.phrases import find_indistinct
 from ilv_dataset.progress import noting_progress
 from ilv_dataset.records import Frame, ParsedInstruction, Phrase, SourceObjects
 from ilv_dataset.selection import ShardPlan
@@ -177,17 +178,23 @@ class ShardFrames:
 
 
 def _grounded_row(row: EpisodeRow, parsed: ParsedInstruction, grounding: Grounding) -> EpisodeRow:
+    indistinct = find_indistinct(parsed.text, parsed.objects)
+    crops = {at: crop for at, crop in grounding.crops.items() if at not in indistinct}
+    reasons = {
+        **dict.fromkeys(indistinct & grounding.crops.keys(), "ambiguous"),
+        **grounding.reasons,
+    }
     objects = tuple(
-        _object(phrase, grounding.crops.get(position), grounding.reasons.get(position, ""))
+        _object(phrase, crops.get(position), reasons.get(position, ""))
         for position, phrase in enumerate(parsed.objects)
     )
-    if not grounding.crops:
+    if not crops:
         return replace(row, objects=objects, status="text_only", reason="no-crop")
-    order = sorted(grounding.crops)
+    order = sorted(crops)
     return replace(
         row,
         interleaved=interleave_instruction(parsed.text, [parsed.objects[i] for i in order]),
-        images=tuple(grounding.crops[i].jpeg for i in order),
+        images=tuple(crops[i].jpeg for i in order),
         objects=objects,
         status="interleaved",
     )

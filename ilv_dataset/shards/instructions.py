@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Sequence
 
-from ilv_dataset.formats import tables
+from ilv_dataset.formats import files, tables
 from ilv_dataset.formats.markers import Marker, read_marker, upstream_checksum, write_marker
 from ilv_dataset.formats.parquet import write_rows
 from ilv_dataset.jobs import Job
@@ -40,5 +41,7 @@ def read_instructions_marker(job: Job) -> Marker | None:
 
 
 def _inputs(job: Job) -> dict[str, str]:
-    checksums = [upstream_checksum(job.layout, "parse", shard.key) for shard in job.shards]
+    keys = [shard.key for shard in job.shards]
+    read = functools.partial(upstream_checksum, job.layout, "parse")
+    checksums = files.map_files(read, keys, root=job.layout.root)
     return {"indexes": hashlib.sha256("\n".join(checksums).encode()).hexdigest()}

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from ilv_dataset.episodes import IndexedSpan, broken_span, index_episode
-from ilv_dataset.errors import RecordError
+from ilv_dataset.errors import RecordError, StorageError
+from ilv_dataset.fields import DAMAGED_REASONS
 from ilv_dataset.formats import files, tables
 from ilv_dataset.formats.example import parse_example
 from ilv_dataset.formats.parquet import read_rows, write_rows
@@ -28,7 +29,7 @@ def scan_shard(shard: ShardPlan, *, job: Job) -> Iterator[str]:
     """
     if read_commit(STAGE, shard, job=job) is None:
         path = job.layout.index(shard.key)
-        counts = {"spans": 0, "episodes": 0, "failed": 0}
+        counts = {"spans": 0, "episodes": 0, "damaged": 0}
         spans = noting_progress(index_shard(shard, job=job), job=job, stage=STAGE, shard=shard)
         rows = map(tables.encode_indexed_span, _counted(spans, counts))
         summary = write_rows(
@@ -42,9 +43,16 @@ def scan_shard(shard: ShardPlan, *, job: Job) -> Iterator[str]:
     )
 
 
-def read_index(shard: ShardPlan, *, job: Job) -> Iterator[IndexedSpan]:
-    """Streams the index of a scanned shard, in the order of records and spans."""
-    return map(tables.decode_indexed_span, read_rows(job.layout.index(shard.key)))
+def read_index(
+    shard: ShardPlan, *, job: Job, columns: Sequence[str] | None = None
+) -> Iterator[IndexedSpan]:
+    """Streams the index of a scanned shard, in the order of records and spans.
+
+    Args:
+        columns: all but the probes may be named; None reads them all.
+    """
+    rows = read_rows(job.layout.index(shard.key), columns=columns)
+    return map(tables.decode_indexed_span, rows)
 
 
 def index_shard(shard: ShardPlan, *, job: Job) -> Iterator[IndexedSpan]:
@@ -59,18 +67,21 @@ def index_shard(shard: ShardPlan, *, job: Job) -> Iterator[IndexedSpan]:
         for index in range(shard.num_selected):
             yield broken_span(index, "missing-shard", f"{name} does not exist")
         return
-    num_found, message = 0, f"{name} ends before this record"
-    with files.open_read(path) as file, files.naming_path(path):
-        for record in itertools.islice(read_records(file, size=size), _limit(shard)):
-            num_found = record.index + 1
-            if isinstance(record, RawRecord):
-                yield from _index_record(record, name, job=job)
-            else:
-                yield broken_span(record.index, record.reason, f"{name}: {record.message}")
-                message = f"{name} is unreadable from record {record.index} on"
-            del record  # before the next is read: one in memory, not two
+    num_found, reason, message = 0, "missing-record", f"{name} ends before this record"
+    try:
+        with files.open_read(path) as file, files.naming_path(path):
+            for record in itertools.islice(read_records(file, size=size), _limit(shard)):
+                num_found = record.index + 1
+                if isinstance(record, RawRecord):
+                    yield from _index_record(record, name, job=job)
+                else:
+                    yield broken_span(record.index, record.reason, f"{name}: {record.message}")
+                    message = f"{name} is unreadable from record {record.index} on"
+                del record  # before the next is read: one in memory, not two
+    except StorageError as error:
+        reason, message = "missing-shard", str(error).replace(path, name)
     for index in range(num_found, shard.num_selected):
-        yield broken_span(index, "missing-record", message)
+        yield broken_span(index, reason, message)
 
 
 def _limit(shard: ShardPlan) -> int | None:
@@ -90,5 +101,5 @@ def _counted(rows: Iterable[IndexedSpan], counts: dict[str, int]) -> Iterator[In
     for row in rows:
         counts["spans"] += 1
         counts["episodes"] += row.span.number == 0
-        counts["failed"] += bool(row.reason)
+        counts["damaged"] += row.reason in DAMAGED_REASONS
         yield row

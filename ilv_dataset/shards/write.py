@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 
 import pyarrow as pa
@@ -29,7 +29,14 @@ from ilv_dataset.shards.commits import commit_shard, read_commit
 from ilv_dataset.shards.records import SourceRecords
 from ilv_dataset.shards.scan import read_index
 
+# What a stage does not need is not read.
+_INDEX_COLUMNS = [name for name in tables.INDEX_SCHEMA.names if name != "probes"]
+_EPISODES_COLUMNS = {
+    "steps": [name for name in tables.EPISODES_SCHEMA.names if name not in ("images", "objects")]
+}
+
 Selected = tuple[IndexedSpan, EpisodeRow]
+Part = tuple[bytes, int | None]  # of a record, and its CRC32C where it is known
 Written = tuple[FileSummary, dict[str, int]]
 
 
@@ -49,12 +56,19 @@ def write_rlds_shard(shard: ShardPlan, *, job: Job) -> None:
     _commit(shard, "rlds", job.layout.rlds_shard(shard.key), _write_rlds, job=job)
 
 
-def selected_spans(shard: ShardPlan, *, job: Job) -> Iterator[Selected]:
-    """Streams the spans that steps and rlds hold."""
-    episodes = map(tables.decode_episode, read_rows(job.layout.episodes(shard.key)))
+def selected_spans(
+    shard: ShardPlan, *, job: Job, columns: Sequence[str] | None = None
+) -> Iterator[Selected]:
+    """Streams the spans that steps and rlds hold.
+
+    Args:
+        columns: of the episodes table; None reads them all.
+    """
+    rows = read_rows(job.layout.episodes(shard.key), columns=columns)
+    index = read_index(shard, job=job, columns=_INDEX_COLUMNS)
     return (
         (indexed, row)
-        for indexed, row in zip(read_index(shard, job=job), episodes, strict=True)
+        for indexed, row in zip(index, map(tables.decode_episode, rows), strict=True)
         if row.status in job.written_statuses
     )
 
@@ -68,7 +82,8 @@ def _commit(
     job: Job,
 ) -> None:
     if read_commit(stage, shard, job=job) is None:
-        spans = noting_progress(selected_spans(shard, job=job), job=job, stage=stage, shard=shard)
+        selected = selected_spans(shard, job=job, columns=_EPISODES_COLUMNS.get(stage))
+        spans = noting_progress(selected, job=job, stage=stage, shard=shard)
         scanned = job.layout.marker("parse", shard.key)
         with SourceRecords(job.source_path(shard), marker=scanned) as records:
             summary, counts = write(spans, records, path, job)
@@ -112,23 +127,26 @@ def _write_rlds(spans: Iterator[Selected], records: SourceRecords, path: str, jo
         for indexed, row in spans:
             is_appended = indexed.is_whole_episode and not replaces
             make = _append_to_record if is_appended else _cut_record
-            for part in make(indexed, row, records, job):
-                sink.write(part)
+            for part, crc in make(indexed, row, records, job):
+                sink.write(part, crc=crc)
             counts["records"] += 1
     return _summary(path, sink.num_bytes, sink.crc32c, job), counts
 
 
 def _append_to_record(
     indexed: IndexedSpan, row: EpisodeRow, records: SourceRecords, job: Job
-) -> Iterator[bytes]:
+) -> Iterator[Part]:
     """Parts of the framed record: the source's bytes, then the new features."""
     payload, crc = records.read(indexed)
-    return iter(frame_record(payload, encode_interleaved(row), crc=crc))
+    head, _, *rest = frame_record(payload, encode_interleaved(row), crc=crc)
+    yield head, None
+    yield payload, crc
+    yield from ((part, None) for part in rest)
 
 
 def _cut_record(
     indexed: IndexedSpan, row: EpisodeRow, records: SourceRecords, job: Job
-) -> Iterator[bytes]:
+) -> Iterator[Part]:
     """Parts of the framed record of a part of an episode, frame by frame."""
     payload, _ = records.read(indexed)
     part = slice_example(
@@ -140,7 +158,8 @@ def _cut_record(
     )
     length, pieces = stream_example(part)
     appended = encode_interleaved(row)
-    return stream_record(chain(pieces, (appended,)), num_bytes=length + len(appended))
+    framed = stream_record(chain(pieces, (appended,)), num_bytes=length + len(appended))
+    yield from ((part, None) for part in framed)
 
 
 def _summary(path: str, num_bytes: int, crc32c: int, job: Job) -> FileSummary:

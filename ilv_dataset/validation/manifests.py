@@ -211,7 +211,7 @@ def _input_faults(manifest: Manifest) -> Iterator[tuple[str, ShardKey | None, st
     markers = manifest.markers
     for key, marker in markers["parse"].items():
         inputs = dict(marker.inputs)
-        is_known = inputs.keys() - {"modified"} == {"source"}
+        is_known = inputs.keys() - {"crc32c"} == {"source"}
         if not is_known or not _SOURCE_SIZE.fullmatch(str(inputs["source"])):
             yield "parse", key, f"made from {inputs}, expected the size of the source"
     for stage, upstream in _UPSTREAM.items():

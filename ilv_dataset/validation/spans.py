@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 
 from ilv_dataset.episodes import IndexedSpan
-from ilv_dataset.fields import STATUSES
+from ilv_dataset.fields import DAMAGED_REASONS, STATUSES
 from ilv_dataset.formats import tables
 from ilv_dataset.formats.parquet import relative_path
 from ilv_dataset.formats.tables import EpisodeRow
@@ -149,7 +149,7 @@ class Spans:
 
     def _check_index(self, path: str, shard: ShardKey) -> bool:
         """Whether the index could be read in full."""
-        counts = {"spans": 0, "episodes": 0, "failed": 0}
+        counts = {"spans": 0, "episodes": 0, "damaged": 0}
         rows = (tables.decode_indexed_span(row) for _, row in read_checked(path, self.report))
         expected = end = 0
         is_whole = self.manifest.plan.get("--max-episodes", 0) is None
@@ -162,7 +162,7 @@ class Spans:
             expected = record + 1
             counts["spans"] += len(spans)
             counts["episodes"] += 1
-            counts["failed"] += sum(bool(span.reason) for span in spans)
+            counts["damaged"] += sum(span.reason in DAMAGED_REASONS for span in spans)
             for message in coverage_faults(spans):
                 self.report.fault(path, message, place=f"record {record}")
         self._check_counts(path, "parse", shard, counts)

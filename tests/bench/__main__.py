@@ -9,7 +9,6 @@ out, and says so.
 from __future__ import annotations
 
 import argparse
-import shutil
 import sys
 import tempfile
 import time

@@ -3,11 +3,12 @@ import os
 import subprocess
 import sys
 
+import object_store
 import pytest
 
 from ilv_dataset.errors import ConfigError, StorageError
 from ilv_dataset.formats import atomic
-from ilv_dataset.formats.atomic import locked_output, replacing_file, write_json
+from ilv_dataset.formats.atomic import locked_output, replacing_file, write_json, write_small
 
 HOLD_THE_LOCK = """
 import sys
@@ -51,6 +52,26 @@ def test_a_block_that_fails_leaves_what_was_there(tmp_path):
     assert left_over(tmp_path) == []
 
 
+def test_an_error_of_the_block_is_not_called_one_of_the_file(tmp_path):
+    with (
+        pytest.raises(FileNotFoundError, match="weights"),
+        replacing_file(str(tmp_path / "b"), out=str(tmp_path)),
+    ):
+        (tmp_path / "weights").read_bytes()
+
+
+def test_an_object_whose_writing_fails_names_itself(bucket, monkeypatch):
+    def fail(_):
+        raise OSError(errno.EIO, "connection lost")
+
+    monkeypatch.setattr(object_store.Writer, "close", fail)
+    with (
+        pytest.raises(StorageError, match=r"^mem://b/x: connection lost$"),
+        replacing_file("mem://b/x", out="mem://b") as file,
+    ):
+        file.write(b"abc")
+
+
 def test_a_full_disk_is_one_line_that_names_the_file(tmp_path, monkeypatch):
     def fail(_):
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -85,6 +106,16 @@ def test_an_object_is_written_where_it_belongs(bucket):
 def test_write_json_keeps_the_order_and_the_letters(tmp_path):
     write_json(str(tmp_path / "a.json"), {"b": 1, "a": "Tür"}, out=str(tmp_path))
     assert (tmp_path / "a.json").read_text() == '{\n "b": 1,\n "a": "Tür"\n}\n'
+
+
+def test_a_small_file_that_is_there_already_is_left_alone(tmp_path):
+    path = tmp_path / "a"
+    write_small(str(path), b"abc", out=str(tmp_path))
+    before = path.stat()
+    write_small(str(path), b"abc", out=str(tmp_path))
+    assert path.stat() == before
+    write_small(str(path), b"abd", out=str(tmp_path))
+    assert path.read_bytes() == b"abd"
 
 
 def test_locked_output_makes_the_folder_and_clears_what_a_killed_run_left(tmp_path):

@@ -1,4 +1,5 @@
 import errno
+import threading
 
 import pytest
 
@@ -28,6 +29,15 @@ def test_naming_path_turns_an_os_error_into_one_line():
         raise OSError(errno.ENOSPC, "No space left on device")
 
 
+def test_map_files_keeps_the_order_and_uses_threads_behind_a_scheme():
+    def thread_of(name):
+        return name, threading.current_thread() is threading.main_thread()
+
+    names = [str(number) for number in range(50)]
+    assert files.map_files(thread_of, names, root="out") == [(name, True) for name in names]
+    assert files.map_files(thread_of, names, root="mem://b") == [(name, False) for name in names]
+
+
 def test_local_files(tmp_path):
     path = tmp_path / "folder" / "file"
     path.parent.mkdir()
@@ -41,9 +51,8 @@ def test_local_files(tmp_path):
     assert files.list_names(str(tmp_path)) == ["folder"]
     assert files.list_names(str(path)) == []
     assert files.list_names(str(tmp_path / "missing")) == []
-    stamp = files.time_stamp(str(path))
-    assert files.time_stamp(str(path)) == stamp != ""
-    assert files.time_stamp(str(tmp_path / "missing")) == ""
+    assert files.checksum(str(path)) == "364b3fb7"  # CRC32C of "abc"
+    assert files.checksum(str(tmp_path / "missing")) == ""
 
 
 def test_open_read_is_seekable(tmp_path):
@@ -77,7 +86,7 @@ def test_remove_tree(tmp_path):
         files.file_size,
         files.list_names,
         files.remove_tree,
-        files.time_stamp,
+        files.checksum,
     ],
 )
 def test_every_failure_of_the_storage_names_the_path(tmp_path, use):
@@ -100,7 +109,7 @@ def test_files_of_a_bucket(bucket):
     assert files.list_names("mem://b/out") == ["a", "c"]
     assert files.list_names("mem://b/out/") == ["a", "c"]
     assert files.list_names("mem://b/none") == []
-    assert files.time_stamp("mem://b/none") == ""
+    assert files.checksum("mem://b/none") == ""
 
 
 def test_an_object_whose_name_is_a_pattern_is_found_by_its_name(bucket):

@@ -209,11 +209,11 @@ def test_ragged_pictures():
     assert steps_schema((feature,)).field("observation/x").type == pa.list_(IMAGE)
 
 
-def test_own_features_are_those_of_observation_and_action():
+def test_own_features_are_those_of_the_steps_without_a_column_yet():
     def step(key, in_steps=True):
         path = f"steps/{key}" if in_steps else key
         return Feature(path, "tensor", "float32", (), 0, in_steps, None)
 
-    kept = [step(key) for key in ("action", "action_dict/x", "observation", "observation/y")]
-    left = [step("reward"), step("language_embedding"), step("observation_id", in_steps=False)]
+    kept = [step(key) for key in ("action", "action_dict/x", "image", "observation/y", "state")]
+    left = [step("reward"), step("language_instruction"), step("observation_id", in_steps=False)]
     assert own_features([*kept, *left]) == tuple(kept)

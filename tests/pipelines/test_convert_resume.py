@@ -120,6 +120,15 @@ def test_a_format_is_added_without_doing_the_rest_again(data, uninterrupted, tmp
     assert read_tree(tmp_path) == uninterrupted
 
 
+def test_run_json_is_gone_while_there_is_work_to_do(data, tmp_path):
+    convert(data, tmp_path)
+    folder = tmp_path / DATASET / VERSION
+    assert (folder / "run.json").is_file()
+    (folder / "rlds").touch()  # where a folder should be
+    assert convert(data, tmp_path, *FORMATS).exit_code == 1
+    assert not (folder / "run.json").exists()
+
+
 def test_data_that_moved_is_the_same_data(data, tmp_path):
     convert(data, tmp_path / "out")
     before = states(tmp_path / "out")
@@ -133,7 +142,7 @@ def test_an_output_that_is_damaged_is_written_again(data, uninterrupted, tmp_pat
     folder = tmp_path / DATASET / VERSION
     (folder / "steps" / f"train-00003-of-{NUM_SHARDS:05d}.parquet").write_bytes(b"short")
     (folder / "instructions" / "instructions.parquet").unlink()
-    (folder / "run.json").unlink()
+    (folder / "run.json").write_text("{")
     (folder / "rlds" / f"{DATASET}_interleave" / VERSION / "features.json").write_text("{}")
     assert convert(data, tmp_path, *FORMATS).exit_code == 0
     assert read_tree(tmp_path) == uninterrupted

@@ -14,9 +14,11 @@ from ilv_dataset.shards.scan import scan_shard
 
 @pytest.fixture
 def data(tmp_path):
-    return write_tfds_folder(
-        tmp_path / "data", {"train": [[make_episode(), b"broken"], [make_episode()]]}
-    )
+    shards = [[make_episode(), b"damaged"], [make_episode(), b"as it was published"]]
+    root = write_tfds_folder(tmp_path / "data", {"train": shards})
+    path = shard_path(root, index=0, count=2)
+    path.write_bytes(path.read_bytes().replace(b"damaged", b"demaged"))
+    return root
 
 
 @pytest.fixture
@@ -50,9 +52,12 @@ def test_a_whole_shard_is_told_by_its_size_alone(job, data):
     assert committed("parse", job) == [True, False]
 
 
-def test_a_shard_with_failures_is_told_by_its_time_stamp_too(job, data):
+def test_a_damaged_shard_is_told_by_its_content_too(job, data):
     scan(job)
-    os.utime(shard_path(data, index=0, count=2), ns=(1, 1))
+    path = shard_path(data, index=0, count=2)
+    os.utime(path, ns=(1, 1))
+    assert committed("parse", job) == [True, True]
+    path.write_bytes(bytes(path.stat().st_size))
     assert committed("parse", job) == [False, True]
 
 
@@ -83,9 +88,15 @@ def test_markers_hold_what_they_were_made_from(job):
     )
     size = Path(job.source_path(job.shards[1])).stat().st_size
     assert parse["inputs"] == {"source": str(size)}
-    assert parse["counts"] == {"spans": 1, "episodes": 1, "failed": 0}
+    assert parse["counts"] == {"spans": 2, "episodes": 2, "damaged": 0}
     assert ground["inputs"] == {"parse": parse["files"][0]["crc32c"]}
-    assert ground["counts"] == {"interleaved": 1, "text_only": 0, "rejected": 0, "failed": 0}
+    assert ground["counts"] == {
+        "interleaved": 1,
+        "text_only": 0,
+        "rejected": 0,
+        "failed": 1,
+        "failed:malformed-record": 1,
+    }
 
 
 def test_a_marker_that_is_none_is_one_line(job):

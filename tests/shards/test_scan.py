@@ -10,7 +10,6 @@ from builders import (
     write_tfds_folder,
 )
 
-from ilv_dataset.errors import StorageError
 from ilv_dataset.formats import files
 from ilv_dataset.shards.scan import index_shard, read_index, scan_shard
 
@@ -95,9 +94,11 @@ def test_a_shard_that_is_a_folder_is_missing(data, tmp_path):
     ]
 
 
-def test_a_shard_that_goes_while_it_is_read_is_no_row(data, tmp_path, monkeypatch):
+def test_a_shard_that_goes_while_it_is_read_is_missing(data, tmp_path, monkeypatch):
     job = make_job(data, tmp_path / "out")
     shard_path(data, index=0, count=2).unlink()
     monkeypatch.setattr(files, "file_size", lambda _: 100)
-    with pytest.raises(StorageError, match="tfrecord-00000-of-00002: No such file"):
-        list(index_shard(job.shards[0], job=job))
+    found = list(index_shard(job.shards[0], job=job))
+    assert places(found) == [(0, 0, "missing-shard"), (1, 0, "missing-shard")]
+    name = f"{DATASET}-train.tfrecord-00000-of-00002"
+    assert found[0].message == f"{name}: No such file or directory"
