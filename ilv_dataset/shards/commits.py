@@ -12,6 +12,7 @@ from ilv_dataset.formats.markers import Marker, read_marker, upstream_checksum, 
 from ilv_dataset.jobs import Job
 from ilv_dataset.selection import ShardPlan
 
+_UNREADABLE = "unreadable"
 UPSTREAM = {"ground": "parse", "steps": "ground", "rlds": "ground"}
 
 
@@ -39,7 +40,10 @@ def commit_shard(
     stage: str, shard: ShardPlan, summary: FileSummary, counts: dict[str, int], *, job: Job
 ) -> None:
     """Marks a shard as done; call it when its file is in place."""
-    marker = Marker(_inputs(stage, shard, counts, job), (summary,), counts)
+    inputs = _inputs(stage, shard, counts, job)
+    if counts.get("missing") and inputs.get("crc32c"):  # it is back already: read it next time
+        inputs["crc32c"] = _UNREADABLE
+    marker = Marker(inputs, (summary,), counts)
     write_marker(job.layout, stage, shard.key, marker)
 
 
@@ -63,4 +67,4 @@ def _checksum(path: str) -> str:
     try:
         return files.checksum(path)
     except StorageError:  # which is why the shard failed, and is news once it is mended
-        return "unreadable"
+        return _UNREADABLE

@@ -29,7 +29,7 @@ def scan_shard(shard: ShardPlan, *, job: Job) -> Iterator[str]:
     """
     if read_commit(STAGE, shard, job=job) is None:
         path = job.layout.index(shard.key)
-        counts = {"spans": 0, "episodes": 0, "damaged": 0}
+        counts = {"spans": 0, "episodes": 0, "damaged": 0, "missing": 0}
         spans = noting_progress(index_shard(shard, job=job), job=job, stage=STAGE, shard=shard)
         rows = map(tables.encode_indexed_span, _counted(spans, counts))
         summary = write_rows(
@@ -102,4 +102,5 @@ def _counted(rows: Iterable[IndexedSpan], counts: dict[str, int]) -> Iterator[In
         counts["spans"] += 1
         counts["episodes"] += row.span.number == 0
         counts["damaged"] += row.reason in DAMAGED_REASONS
+        counts["missing"] += row.reason == "missing-shard"
         yield row

@@ -149,7 +149,7 @@ class Spans:
 
     def _check_index(self, path: str, shard: ShardKey) -> bool:
         """Whether the index could be read in full."""
-        counts = {"spans": 0, "episodes": 0, "damaged": 0}
+        counts = {"spans": 0, "episodes": 0, "damaged": 0, "missing": 0}
         rows = (tables.decode_indexed_span(row) for _, row in read_checked(path, self.report))
         expected = end = 0
         is_whole = self.manifest.plan.get("--max-episodes", 0) is None
@@ -163,6 +163,7 @@ class Spans:
             counts["spans"] += len(spans)
             counts["episodes"] += 1
             counts["damaged"] += sum(span.reason in DAMAGED_REASONS for span in spans)
+            counts["missing"] += sum(span.reason == "missing-shard" for span in spans)
             for message in coverage_faults(spans):
                 self.report.fault(path, message, place=f"record {record}")
         self._check_counts(path, "parse", shard, counts)

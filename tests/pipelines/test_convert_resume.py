@@ -247,7 +247,6 @@ def test_a_full_disk_is_one_line_and_the_same_command_finishes_later(data, unint
         (("--max-episodes", "3"), "--max-episodes was None and is 3"),
         (("--include", "text_only"), r"--include was \[\] and is \['text_only'\]"),
         (("--picture-kinds", "object"), "--picture-kinds was .* and is .*object"),
-        (("--split", "train"), r"--split was \[\] and is \['train'\]"),
     ],
 )
 def test_an_output_of_another_run_names_what_differs(data, tmp_path, arguments, named):

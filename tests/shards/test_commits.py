@@ -6,6 +6,7 @@ import pytest
 from builders import make_episode, make_job, shard_path, write_tfds_folder
 
 from ilv_dataset.errors import StorageError
+from ilv_dataset.formats import files
 from ilv_dataset.shards.commits import read_commit
 from ilv_dataset.shards.ground import ground_shard
 from ilv_dataset.shards.instructions import write_instructions
@@ -59,6 +60,23 @@ def test_a_damaged_shard_is_told_by_its_content_too(job, data):
     assert committed("parse", job) == [True, True]
     path.write_bytes(bytes(path.stat().st_size))
     assert committed("parse", job) == [False, True]
+
+
+def test_a_shard_that_could_not_be_read_and_is_back_is_done_again(job, data, monkeypatch):
+    opened = files.open_read
+
+    def fail(path):
+        if "tfrecord-" in path:
+            raise StorageError(f"{path}: the disk is away")
+        return opened(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "open_read", fail)
+        assert list(scan_shard(job.shards[1], job=job)) == []
+        assert committed("parse", job)[1]  # as long as it stays away
+    assert not committed("parse", job)[1]
+    assert list(scan_shard(job.shards[1], job=job)) != []
+    assert committed("parse", job)[1]
 
 
 def test_a_stage_is_committed_while_what_it_was_made_from_is_the_same(job, data):
