@@ -106,7 +106,7 @@ def test_markers_hold_what_they_were_made_from(job):
     )
     size = Path(job.source_path(job.shards[1])).stat().st_size
     assert parse["inputs"] == {"source": str(size)}
-    assert parse["counts"] == {"spans": 2, "episodes": 2, "damaged": 0}
+    assert parse["counts"] == {"spans": 2, "episodes": 2, "damaged": 0, "missing": 0}
     assert ground["inputs"] == {"parse": parse["files"][0]["crc32c"]}
     assert ground["counts"] == {
         "interleaved": 1,
