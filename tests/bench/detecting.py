@@ -69,7 +69,7 @@ def measure_overhead(
             detector(frames, queries)
 
     actions = {"ground": timing.Action(ground), "detect": timing.Action(detect)}
-    # Of the processor, all threads: decoding ahead of the model is not free, and others do not count.
+    # Processor time of all threads: decoding ahead is not free, and other programs do not count.
     seconds = timing.time_in_turn(actions, num_rounds=num_rounds, clock=time.process_time)
     whole, bare = timing.median(seconds["ground"]), timing.median(seconds["detect"])
     yield Row(

@@ -21,7 +21,7 @@ stay_on_one_core()  # before TensorFlow counts the cores
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
-import tensorflow_datasets as tfds
+import tensorflow_datasets as tfds  # noqa: E402
 
 
 class Copy(tfds.core.GeneratorBasedBuilder):
