@@ -9,6 +9,8 @@ import zlib
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
 
 from ilv_dataset.boxes import pad_box
 from ilv_dataset.dataset_specs import CHANNEL_ORDERS
@@ -39,7 +41,7 @@ def decode_image(data: bytes, *, channel_order: str = "rgb") -> np.ndarray:
         raise ValueError(f"channel_order must be one of {CHANNEL_ORDERS}, got {channel_order!r}")
     try:
         pixels = _decode_rgb(data)
-    except UnidentifiedImageError as error:  # its text holds a memory address
+    except UnidentifiedImageError as error:
         message = f"image of {len(data)} bytes is neither JPEG nor PNG"
         raise RecordError("undecodable-image", message) from error
     except _DECODE_ERRORS as error:
@@ -106,14 +108,24 @@ _DECODE_ERRORS = (
 )
 
 
-_PNG_START, _PNG_END = b"\x89PNG", b"IEND\xaeB`\x82"
+_JPEG_START = b"\xff\xd8\xff"
+_PNG_START, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"
+
+
+def _open_picture(data: bytes) -> Image.Image:
+    """Reads the header alone. Not by Image.open, which ultralytics replaces in its process."""
+    if data.startswith(_PNG_START):
+        return PngImageFile(io.BytesIO(data))
+    if data.startswith(_JPEG_START):
+        return JpegImageFile(io.BytesIO(data))
+    raise UnidentifiedImageError("neither JPEG nor PNG")
 
 
 def _decode_rgb(data: bytes) -> np.ndarray:
     # Pillow notices a JPEG's missing end by itself, but not a PNG's.
     if data.startswith(_PNG_START) and _PNG_END not in data:
         raise ValueError("the PNG has no end marker")
-    with Image.open(io.BytesIO(data), formats=("JPEG", "PNG")) as picture:
+    with _open_picture(data) as picture:
         width, height = picture.size
         if width * height > PIXELS_MAX:
             raise ValueError(f"{width} x {height} pixels, more than {PIXELS_MAX:,}")

@@ -114,3 +114,15 @@ def test_encode_jpeg_is_deterministic_and_close():
     encoded = encode_jpeg(ramp)
     assert encoded == encode_jpeg(ramp.copy())
     assert abs(decode_image(encoded).astype(int) - ramp).max() <= 3
+
+
+def test_a_broken_image_stays_one_beside_ultralytics():
+    from PIL import Image, UnidentifiedImageError
+
+    from ilv_dataset.models.ultralytics_runtime import prepare_ultralytics
+
+    prepare_ultralytics()
+    with pytest.raises(RecordError, match=r"is neither JPEG nor PNG"):
+        decode_image(b"not an image")
+    with pytest.raises(UnidentifiedImageError):
+        Image.open(io.BytesIO(b"not an image"))

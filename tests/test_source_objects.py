@@ -90,7 +90,7 @@ def test_a_name_that_is_not_utf8_is_shown_as_far_as_it_goes():
         (
             {"steps/observation/segmentation": [b"\xff\xd8\xffno\xff\xd9"] * 2},
             "undecodable-image",
-            "JPEG",
+            "does not decode",
         ),
     ],
 )

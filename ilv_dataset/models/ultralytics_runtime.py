@@ -34,7 +34,10 @@ def prepare_ultralytics() -> None:
     os.environ.update(_ENVIRONMENT, YOLO_CONFIG_DIR=folder)
     os.environ.setdefault("MPLCONFIGDIR", folder)
     import ultralytics
+    from PIL import Image
+    from ultralytics.utils import patches
 
+    Image.open = patches._image_open  # Pillow's own; theirs installs a package on a broken picture
     ultralytics.settings.update({"sync": False})
     logger = logging.getLogger("ultralytics")
     logger.setLevel(logging.ERROR)
