@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -245,12 +244,12 @@ def simulate(out: Path, episodes: int, seed: int, workers: int) -> None:
         ilv simulate --episodes 100 sim
         ilv convert demo --data-dir sim
     """
+    from ilv_dataset.progress import showing_count
     from ilv_dataset.simulation import simulate as run
 
-    with click.progressbar(length=episodes, label="simulate", file=sys.stderr) as bar:
-        folder = run(
-            out, episodes=episodes, seed=seed, workers=workers, on_episode=lambda _: bar.update(1)
-        )
+    num_done = [0]
+    with showing_count(lambda: num_done[-1], episodes, "simulate"):
+        folder = run(out, episodes=episodes, seed=seed, workers=workers, on_episode=num_done.append)
     click.echo(f"{episodes} episodes in {folder}; convert them with", err=True)
     click.echo(f"  ilv convert demo --data-dir {out}", err=True)
 

@@ -7,10 +7,11 @@ has done in OUT/.tmp, and the launcher adds the notes to what the markers say.
 from __future__ import annotations
 
 import contextlib
+import functools
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -49,8 +50,25 @@ def noting_progress(rows: Iterable[T], *, job: Job, stage: str, shard: ShardPlan
 @contextlib.contextmanager
 def showing_progress(job: Job, stages: Sequence[str], label: str) -> Iterator[None]:
     """Shows on stderr how far the stages are, while the block runs."""
+    count = functools.partial(count_done, job, stages)
+    total = len(stages) * sum(shard.num_selected for shard in job.shards)
+    with showing_count(
+        count, total, label, look_every_s=LOOK_EVERY_S[files.is_remote(job.layout.out)]
+    ):
+        yield
+
+
+@contextlib.contextmanager
+def showing_count(
+    count: Callable[[], int], total: int, label: str, *, look_every_s: float = LOOK_EVERY_S[False]
+) -> Iterator[None]:
+    """Shows on stderr how many of `total` episodes are done, with a rate and what is left.
+
+    A bar on a terminal, a line now and then elsewhere, while the block runs.
+    """
     done = threading.Event()
-    watcher = threading.Thread(target=_watch, args=(job, stages, label, done), daemon=True)
+    args = (count, total, label, done, look_every_s)
+    watcher = threading.Thread(target=_watch, args=args, daemon=True)
     watcher.start()
     try:
         yield
@@ -72,10 +90,14 @@ def count_done(job: Job, stages: Sequence[str]) -> int:
     return num_done
 
 
-def _watch(job: Job, stages: Sequence[str], label: str, done: threading.Event) -> None:
-    show = _show_bar if sys.stderr.isatty() else _show_lines
+def _watch(
+    count: Callable[[], int], total: int, label: str, done: threading.Event, look_every_s: float
+) -> None:
     with contextlib.suppress(StorageError):  # the run meets the same failure, and reports it
-        show(job, stages, label, done)
+        if sys.stderr.isatty():
+            _show_bar(count, total, label, done, look_every_s)
+        else:
+            _show_lines(count, total, label, done)
 
 
 def _notes_folder(job: Job, stage: str) -> Path:
@@ -89,11 +111,9 @@ def _read_note(job: Job, stage: str, shard: ShardPlan) -> int:
         return 0
 
 
-def _total(job: Job, stages: Sequence[str]) -> int:
-    return len(stages) * sum(shard.num_selected for shard in job.shards)
-
-
-def _show_bar(job: Job, stages: Sequence[str], label: str, done: threading.Event) -> None:
+def _show_bar(
+    count: Callable[[], int], total: int, label: str, done: threading.Event, look_every_s: float
+) -> None:
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -111,23 +131,22 @@ def _show_bar(job: Job, stages: Sequence[str], label: str, done: threading.Event
         TextColumn("{task.fields[rate]:>9.1f}/s"),
         TimeRemainingColumn(),
     )
-    begun, first = time.monotonic(), count_done(job, stages)
+    begun, first = time.monotonic(), count()
     with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(label, total=_total(job, stages), completed=first, rate=0.0)
+        task = bar.add_task(label, total=total, completed=first, rate=0.0)
         finished = False
         while not finished:
-            finished = done.wait(LOOK_EVERY_S[files.is_remote(job.layout.out)])
-            num_done = count_done(job, stages)
+            finished = done.wait(look_every_s)
+            num_done = count()
             rate = (num_done - first) / max(time.monotonic() - begun, 1e-9)
             bar.update(task, completed=num_done, rate=rate)
 
 
-def _show_lines(job: Job, stages: Sequence[str], label: str, done: threading.Event) -> None:
-    begun, first = time.monotonic(), count_done(job, stages)
-    total, finished = _total(job, stages), False
+def _show_lines(count: Callable[[], int], total: int, label: str, done: threading.Event) -> None:
+    begun, first, finished = time.monotonic(), count(), False
     while not finished:
         finished = done.wait(LINE_EVERY_S)
-        num_done = count_done(job, stages)
+        num_done = count()
         elapsed_s = time.monotonic() - begun
         rate = (num_done - first) / max(elapsed_s, 1e-9)
         eta = f", {(total - num_done) / rate:,.0f} s left" if rate and not finished else ""
