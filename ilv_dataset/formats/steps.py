@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -24,6 +26,32 @@ _FIXED_COLUMNS = frozenset(("episode_id", "span", "step", "language_instruction"
     name for name, _ in (*_FLAGS, *_REWARDS)
 }
 CHUNK_BYTES = 16 << 20  # of one record that are copied at a time, so 130 MB episodes stay small
+
+
+# Flat numbers, a fixed number of them a step, or whatever else as Arrow has it.
+Column: TypeAlias = np.ndarray | pa.Array
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class StepsPiece:
+    """Some steps of one span, copied out of their record."""
+
+    episode_id: str
+    span: int
+    instruction: str
+    start: int  # in the episode
+    end: int
+    columns: tuple[Column, ...]  # those of the record, in the order of the schema
+
+    @property
+    def num_rows(self) -> int:
+        """How many steps it holds."""
+        return self.end - self.start
+
+    @property
+    def num_bytes(self) -> int:
+        """How much memory its columns take."""
+        return sum(column.nbytes for column in self.columns)
 
 
 def own_features(features: Sequence[Feature]) -> tuple[Feature, ...]:
@@ -53,14 +81,9 @@ def steps_schema(features: Sequence[Feature]) -> pa.Schema:
     return describe_schema(pa.schema(columns))
 
 
-def steps_tables(
-    row: EpisodeRow,
-    example: Example,
-    features: Sequence[Feature],
-    schema: pa.Schema,
-    *,
-    num_steps: int,
-) -> Iterator[pa.Table]:
+def cut_steps(
+    row: EpisodeRow, example: Example, features: Sequence[Feature], *, num_steps: int
+) -> Iterator[StepsPiece]:
     """The steps of one span, in pieces of about CHUNK_BYTES.
 
     A part of an episode is an episode of its own: is_first and is_last are set at its ends.
@@ -74,7 +97,26 @@ def steps_tables(
     for start in range(row.step_start, row.step_end, size):
         end = min(start + size, row.step_end)
         columns = _columns(row, example, features, start, end, num_steps)
-        yield pa.Table.from_arrays(columns, schema=schema)
+        yield StepsPiece(row.episode_id, row.span, row.instruction, start, end, tuple(columns))
+
+
+def join_steps(pieces: Sequence[StepsPiece], schema: pa.Schema) -> pa.Table:
+    """The rows of some pieces, in their order; frames stay where they are."""
+    piece_of_row = np.repeat(np.arange(len(pieces)), [piece.num_rows for piece in pieces])
+    of_pieces = {
+        "episode_id": pa.array([piece.episode_id for piece in pieces]),
+        "span": pa.array([piece.span for piece in pieces], pa.int32()),
+        "language_instruction": pa.array([piece.instruction for piece in pieces]),
+    }
+    steps = [np.arange(piece.start, piece.end, dtype=np.int32) for piece in pieces]
+    made = {name: values.take(pa.array(piece_of_row)) for name, values in of_pieces.items()}
+    made["step"] = pa.array(np.concatenate(steps))
+    found = zip(*(piece.columns for piece in pieces), strict=True)
+    columns = [
+        made[field.name] if field.name in made else _join(next(found), field.type)
+        for field in schema
+    ]
+    return pa.Table.from_arrays(columns, schema=schema)
 
 
 def _num_bytes(values: Values) -> int:
@@ -90,33 +132,39 @@ def _columns(
     start: int,
     end: int,
     num_steps: int,
-) -> list[pa.Array]:
-    num = end - start
-    steps = np.arange(start, end, dtype=np.int32)
-    columns = [
-        pa.repeat(pa.scalar(row.episode_id), num),
-        pa.repeat(pa.scalar(row.span, pa.int32()), num),
-        pa.array(steps),
-    ]
+) -> Iterator[Column]:
     is_part = row.step_end - row.step_start < num_steps
     ends = {"is_first": row.step_start, "is_last": row.step_end - 1} if is_part else {}
     for name, kind in (*_FLAGS, *_REWARDS):
         column = _optional_scalar(example, name, kind, num_steps)[start:end]
         if name in ends:
-            column = pc.or_kleene(column, pa.array(steps == ends[name]))
-        columns.append(column)
-    columns.append(pa.repeat(pa.scalar(row.instruction), num))
+            column = pc.or_kleene(pa.array(column), pa.array(np.arange(start, end) == ends[name]))
+        yield column
     for feature in own_features(features):
-        columns.append(_column(example, feature, start, end, num_steps))
-    return columns
+        yield _column(example, feature, start, end, num_steps)
 
 
-def _optional_scalar(example: Example, name: str, kind: pa.DataType, num_steps: int) -> pa.Array:
+def _optional_scalar(example: Example, name: str, kind: pa.DataType, num_steps: int) -> Column:
     """The number of every step; nulls where the source has none, or something else."""
     values = example.get(f"steps/{name}")
     if values is None or isinstance(values, BytesValues) or len(values) != num_steps:
         return pa.nulls(num_steps, kind)
-    return pa.array(values.astype(kind.to_pandas_dtype()))
+    return values.astype(kind.to_pandas_dtype())
+
+
+def _join(parts: Sequence[Column], kind: pa.DataType) -> pa.Array | pa.ChunkedArray:
+    """One column of all pieces; to Arrow, few large arrays are far cheaper than many small ones."""
+    if all(isinstance(part, np.ndarray) for part in parts):
+        return _fold(pa.array(np.concatenate(parts)), kind)
+    arrays = [_fold(pa.array(p), kind) if isinstance(p, np.ndarray) else p for p in parts]
+    return pa.chunked_array(arrays, kind)
+
+
+def _fold(numbers: pa.Array, kind: pa.DataType) -> pa.Array:
+    """Flat numbers as `kind`, which is that of a number or of fixed-size lists."""
+    if not pa.types.is_fixed_size_list(kind):
+        return numbers
+    return pa.FixedSizeListArray.from_arrays(_fold(numbers, kind.value_type), kind.list_size)
 
 
 def _column_type(feature: Feature) -> pa.DataType:
@@ -141,13 +189,16 @@ def _value_type(feature: Feature) -> pa.DataType:
     return pa.bool_() if feature.dtype == "bool" else pa.from_numpy_dtype(np.dtype(feature.dtype))
 
 
-def _column(example: Example, feature: Feature, start: int, end: int, num_steps: int) -> pa.Array:
+def _column(example: Example, feature: Feature, start: int, end: int, num_steps: int) -> Column:
     """Values of steps start..end of one feature, of one number a step and ragged alike."""
     path = flat_path(feature) if feature.ragged_rank else feature.path
     values = example.get(path)
     if values is None:  # an optional one
         return pa.nulls(end - start, _column_type(feature))
     if not feature.ragged_rank:
+        width = feature.num_stored if feature.kind == "tensor" else None
+        if width and isinstance(values, np.ndarray):
+            return _numbers(values[start * width : end * width], feature)
         return _cells(values, feature, start, end, num_steps)
     rows = slice_rows(example, feature, start, end)
     column = _cells(values, feature, rows.start, rows.end, rows.num_cells)
@@ -164,11 +215,15 @@ def _cells(values: Values, feature: Feature, start: int, end: int, num_cells: in
     if isinstance(values, BytesValues):
         column = _bytes_column(values, kind, start * width, end * width)
     else:
-        numbers = values[start * width : end * width]
-        column = pa.array(numbers.astype(kind.to_pandas_dtype()))
+        column = pa.array(_numbers(values[start * width : end * width], feature))
     if feature.kind != "tensor":
         return column
     return _shape_cells(column, feature.shape, end - start, width)
+
+
+def _numbers(values: np.ndarray, feature: Feature) -> np.ndarray:
+    """A copy in the column's own type, for the record is not to be kept."""
+    return values.astype(_value_type(feature).to_pandas_dtype())
 
 
 def _shape_cells(

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 
-import pyarrow as pa
-
 from ilv_dataset.episodes import IndexedSpan
 from ilv_dataset.formats import tables
 from ilv_dataset.formats.atomic import FileSummary, replacing_file
@@ -19,7 +17,7 @@ from ilv_dataset.formats.parquet import (
     relative_path,
 )
 from ilv_dataset.formats.rlds import GROUP, encode_interleaved, slice_example
-from ilv_dataset.formats.steps import steps_schema, steps_tables
+from ilv_dataset.formats.steps import StepsPiece, cut_steps, join_steps, steps_schema
 from ilv_dataset.formats.tables import EpisodeRow
 from ilv_dataset.formats.tfrecord import frame_record, stream_record
 from ilv_dataset.jobs import Job
@@ -94,30 +92,28 @@ def _write_steps(spans: Iterator[Selected], records: SourceRecords, path: str, j
     schema = steps_schema(job.features)
     counts = {"spans": 0, "steps": 0}
     with replacing_file(path, out=job.layout.out) as sink, ParquetFile(sink, schema) as file:
-        waiting, num_bytes, num_rows = list[pa.Table](), 0, 0
+        waiting, num_bytes, num_rows = list[StepsPiece](), 0, 0
         for indexed, row in spans:
-            for table in _span_tables(indexed, row, records, schema, job):
-                waiting.append(table)
-                counts["steps"] += table.num_rows
-                num_bytes += table.get_total_buffer_size()
-                num_rows += table.num_rows
+            for piece in _span_pieces(indexed, row, records, job):
+                waiting.append(piece)
+                counts["steps"] += piece.num_rows
+                num_bytes += piece.num_bytes
+                num_rows += piece.num_rows
                 if num_bytes >= ROW_GROUP_BYTES or num_rows >= ROW_GROUP_ROWS:
-                    file.write(pa.concat_tables(waiting))
+                    file.write(join_steps(waiting, schema))
                     waiting, num_bytes, num_rows = [], 0, 0
             counts["spans"] += 1
         if waiting:
-            file.write(pa.concat_tables(waiting))
+            file.write(join_steps(waiting, schema))
     return _summary(path, sink.num_bytes, sink.crc32c, job), counts
 
 
-def _span_tables(
-    indexed: IndexedSpan, row: EpisodeRow, records: SourceRecords, schema: pa.Schema, job: Job
-) -> Iterator[pa.Table]:
+def _span_pieces(
+    indexed: IndexedSpan, row: EpisodeRow, records: SourceRecords, job: Job
+) -> Iterator[StepsPiece]:
     """The steps of one span; lets go of the record when it is through."""
     payload, _ = records.read(indexed)
-    return steps_tables(
-        row, parse_example(payload), job.features, schema, num_steps=indexed.num_steps
-    )
+    return cut_steps(row, parse_example(payload), job.features, num_steps=indexed.num_steps)
 
 
 def _write_rlds(spans: Iterator[Selected], records: SourceRecords, path: str, job: Job) -> Written:

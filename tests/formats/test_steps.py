@@ -7,17 +7,16 @@ from ilv_dataset.formats import steps as steps_module
 from ilv_dataset.formats.example import BytesValues, encode_example, parse_example
 from ilv_dataset.formats.features import Feature, decode_features
 from ilv_dataset.formats.parquet import IMAGE
-from ilv_dataset.formats.steps import own_features, steps_schema, steps_tables
+from ilv_dataset.formats.steps import cut_steps, join_steps, own_features, steps_schema
 
 FEATURES = decode_features(features_json())
 
 
 def read_steps(record, row, features=FEATURES, *, num_steps):
     """The steps of a span as rows."""
-    schema = steps_schema(features)
     example = parse_example(serialize(record))
-    found = list(steps_tables(row, example, features, schema, num_steps=num_steps))
-    return pa.concat_tables(found).to_pylist()
+    pieces = list(cut_steps(row, example, features, num_steps=num_steps))
+    return join_steps(pieces, steps_schema(features)).to_pylist()
 
 
 def read_feature(feature, record, *, num_steps=2):
@@ -26,9 +25,8 @@ def read_feature(feature, record, *, num_steps=2):
     example = parse_example(encode_example({"steps/is_first": np.ones(num_steps), **record}))
     features = (feature, text)
     row = make_row(step_end=num_steps)
-    schema = steps_schema(features)
-    tables = list(steps_tables(row, example, features, schema, num_steps=num_steps))
-    return tables[0][feature.key].to_pylist()
+    pieces = list(cut_steps(row, example, features, num_steps=num_steps))
+    return join_steps(pieces, steps_schema(features))[feature.key].to_pylist()
 
 
 def tensor(dtype, *shape, rank=0, optional=False):
@@ -133,13 +131,32 @@ def test_large_episodes_come_in_pieces(monkeypatch):
     example = parse_example(serialize(record))
     monkeypatch.setattr(steps_module, "CHUNK_BYTES", len(serialize(record)))
     row = make_row(step_start=0, step_end=5)
-    schema = steps_schema(FEATURES)
-    pieces = list(steps_tables(row, example, FEATURES, schema, num_steps=6))
+    pieces = list(cut_steps(row, example, FEATURES, num_steps=6))
     assert sum(piece.num_rows for piece in pieces) == 5
     assert 1 < len(pieces) < 5
-    whole = pa.concat_tables(pieces).to_pylist()
+    whole = join_steps(pieces, steps_schema(FEATURES)).to_pylist()
     assert [r["step"] for r in whole] == [0, 1, 2, 3, 4]
     assert [r["observation/image"]["bytes"] for r in whole] == [scene_jpeg(n) for n in range(5)]
+
+
+def test_pieces_of_several_spans_are_one_table_whatever_each_of_them_lacks():
+    records = [make_episode(2), make_episode(3, steps__reward=None, steps__is_first=None)]
+    rows = [make_row(), make_row(span=1, step_start=1, step_end=3, instruction="wipe the table")]
+    pieces = [
+        piece
+        for record, row, num_steps in zip(records, rows, (2, 3), strict=True)
+        for piece in cut_steps(row, parse_example(serialize(record)), FEATURES, num_steps=num_steps)
+    ]
+    table = join_steps(pieces, steps_schema(FEATURES))
+    names = ["span", "step", "is_first", "is_last", "reward", "language_instruction"]
+    assert [tuple(row.values()) for row in table.select(names).to_pylist()] == [
+        (0, 0, True, False, 0.0, "put the carrot on the plate"),
+        (0, 1, False, True, 1.0, "put the carrot on the plate"),
+        (1, 1, True, False, None, "wipe the table"),
+        (1, 2, None, True, None, "wipe the table"),
+    ]
+    frames = [row["bytes"] for row in table["observation/image"].to_pylist()]
+    assert frames == [scene_jpeg(n) for n in (0, 1, 1, 2)]
 
 
 @pytest.mark.parametrize(
