@@ -16,6 +16,8 @@ AREA_MAX_SHARE = 0.5
 # Two boxes that overlap this much show one object. Source: ours; two models (or two prompts)
 # rarely agree better on one object, and distinct objects do not reach it.
 SAME_BOX_IOU = 0.8
+# Boxes that overlap this much compete for one place. Source: ours; COCO's overlap of a right box.
+RIVAL_IOU = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +136,14 @@ def choose_boxes(detections: Detections, queries: Sequence[Phrase]) -> tuple[Box
     return tuple(
         settled.get(query, _without_box(query, detections)) for query in range(len(queries))
     )
+
+
+def rival_score(detections: Detections, row: int, queries: Sequence[Phrase]) -> float:
+    """The best score that a query of another text has at the place of a box; 0 without any."""
+    text = queries[int(detections.query_indices[row])].query
+    ious = box_ious(detections.boxes_xyxy[row], detections.boxes_xyxy)
+    others = [queries[int(query)].query != text for query in detections.query_indices]
+    return float(detections.scores[(ious >= RIVAL_IOU) & others].max(initial=0))
 
 
 def _rows_by_rank(detections: Detections) -> list[int]:

@@ -5,17 +5,27 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import click
 
 from ilv_dataset import __version__
-from ilv_dataset.errors import IlvError
-from ilv_dataset.fields import KINDS, PICTURED_KINDS
+from ilv_dataset.command_options import (
+    expand_folder,
+    extractor_options,
+    llm_options,
+    run_options,
+)
+from ilv_dataset.errors import ConfigError, IlvError
 
 # Every import below a command is made there: `ilv --help` answers in a tenth of a second.
+
+_INTERRUPTED = 130  # Source: shells, 128 + SIGINT
+_RESUMING = dict.fromkeys(
+    ("convert", "parse", "ground", "write"), "; the same command goes on where it was"
+)
 
 
 class Group(click.Group):
@@ -28,6 +38,9 @@ class Group(click.Group):
             return super().invoke(ctx)
         except IlvError as error:
             raise click.ClickException(" ".join(str(error).split())) from error
+        except KeyboardInterrupt:
+            click.echo(f"interrupted{_RESUMING.get(ctx.invoked_subcommand or '', '')}", err=True)
+            ctx.exit(_INTERRUPTED)
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -36,111 +49,8 @@ def main() -> None:
     """Turns robot datasets with text instructions into interleaved image-text instructions."""
 
 
-def _choices(allowed: Sequence[str]) -> Callable[..., tuple[str, ...]]:
-    """A callback for comma-separated lists of known names."""
-
-    def split(_: click.Context, parameter: click.Parameter, value: str) -> tuple[str, ...]:
-        names = tuple(dict.fromkeys(name.strip() for name in value.split(",") if name.strip()))
-        for name in names:
-            if name not in allowed:
-                raise click.BadParameter(f"{name!r} is not one of {', '.join(allowed)}")
-        return names
-
-    return split
-
-
-def _folder(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
-    """A local folder with ~ expanded, or what is behind a scheme as it is."""
-    if value is not None and not value.strip():
-        raise click.BadParameter("it is empty")
-    return value if value is None or "://" in value else os.path.expanduser(value)  # noqa: PTH111
-
-
-_RUN_OPTIONS = (
-    click.argument("dataset"),
-    click.argument("beam_args", nargs=-1, type=click.UNPROCESSED, metavar="[-- BEAM_FLAGS]"),
-    click.option(
-        "--data-dir",
-        metavar="DIR",
-        callback=_folder,
-        help="Folder of TFDS datasets, local or gs://.",
-    ),
-    click.option(
-        "--out",
-        metavar="DIR",
-        default="out",
-        show_default=True,
-        callback=_folder,
-        help="Output folder, local or gs://.",
-    ),
-    click.option("--split", "splits", multiple=True, help="Only this split; may be repeated."),
-    click.option(
-        "--max-episodes",
-        type=click.IntRange(min=1),
-        help="A cap on the source episodes of each dataset.",
-    ),
-    click.option("--extractor", default="grammar", show_default=True, help="Finds the nouns."),
-    click.option(
-        "--detector",
-        help="source, yolo:WEIGHTS or yolo-world:WEIGHTS.  [default: source where the dataset "
-        "carries boxes, else yolo-world:yolov8x-worldv2.pt]",
-    ),
-    click.option(
-        "--segmenter",
-        default="auto",
-        show_default=True,
-        help="detector (its own masks), grabcut or sam[:CHECKPOINT]; auto is the detector's own "
-        "masks where it has them, else sam.",
-    ),
-    click.option("--verifier", default="none", show_default=True, help="Checks the crops."),
-    click.option(
-        "--formats",
-        default="parquet",
-        show_default=True,
-        callback=_choices(("parquet", "rlds")),
-        help="parquet,rlds",
-    ),
-    click.option(
-        "--include",
-        default="",
-        callback=_choices(("text_only",)),
-        help="text_only: write spans without a crop to steps and rlds as well.",
-    ),
-    click.option(
-        "--picture-kinds",
-        default=",".join(PICTURED_KINDS),
-        show_default=True,
-        callback=_choices(KINDS),
-        help="Kinds of objects that become pictures.",
-    ),
-    click.option(
-        "--max-failed",
-        type=click.FloatRange(0, 1),
-        default=0.0,
-        show_default=True,
-        help="Share of failed spans above which the command exits with 1, after all is written.",
-    ),
-    click.option(
-        "--image-key", "image_keys", multiple=True, help="Camera of an unregistered dataset."
-    ),
-    click.option("--instruction-key", help="Instruction of an unregistered dataset."),
-    click.option(
-        "--overwrite",
-        is_flag=True,
-        help="Delete the output of a run with other options. The same options resume.",
-    ),
-    click.option("--dry-run", is_flag=True, help="Print the plan and stop."),
-)
-
-
-def _run_options(command: Callable[..., None]) -> Callable[..., None]:
-    for option in reversed(_RUN_OPTIONS):
-        command = option(command)
-    return command
-
-
 @main.command()
-@_run_options
+@run_options
 def convert(**options: Any) -> None:
     """Converts DATASET, or each dataset of a mixture; the same command again resumes.
 
@@ -154,7 +64,7 @@ def convert(**options: Any) -> None:
 
 
 @main.command()
-@_run_options
+@run_options
 def parse(**options: Any) -> None:
     """Scans DATASET and writes its instructions table: the first step of convert.
 
@@ -166,7 +76,7 @@ def parse(**options: Any) -> None:
 
 
 @main.command()
-@_run_options
+@run_options
 def ground(**options: Any) -> None:
     """Finds and cuts out the objects of DATASET: the second step of convert.
 
@@ -178,7 +88,7 @@ def ground(**options: Any) -> None:
 
 
 @main.command()
-@_run_options
+@run_options
 def write(**options: Any) -> None:
     """Writes steps and RLDS shards of DATASET: the last step of convert.
 
@@ -214,7 +124,8 @@ def datasets(as_json: bool) -> None:
 
 @main.command()
 @click.argument("source", metavar="[FILE]", type=click.File("rb"), default="-")
-def phrases(source: BinaryIO) -> None:
+@extractor_options
+def phrases(source: BinaryIO, extractor: str, **values: Any) -> None:
     """Finds the object phrases of instructions, one a line of FILE or of standard input.
 
     Prints one JSON object a line; start and end are code points, end exclusive.
@@ -222,13 +133,56 @@ def phrases(source: BinaryIO) -> None:
     \b
     Example:
         echo "put the carrot on the plate" | ilv phrases
+        ilv phrases commands.txt --extractor llm:gpt-4o-mini
     """
-    from ilv_dataset.grammar import parse_instruction
+    from ilv_dataset.extraction.evaluation import extract
+    from ilv_dataset.llm_options import resolve_extractor
     from ilv_dataset.phrases import encode_parsed
 
-    for line in source:
-        instruction = line.decode("utf-8", "replace").rstrip("\r\n")
-        click.echo(json.dumps(encode_parsed(parse_instruction(instruction)), ensure_ascii=False))
+    lines = (line.decode("utf-8", "replace").rstrip("\r\n") for line in source)
+    resolved, llm = resolve_extractor(extractor, is_demo=False), llm_options(values)
+    # The grammar answers line by line; a model is asked about all of them together.
+    groups = ([line] for line in lines) if resolved == "grammar" else [list(lines)]
+    for group in groups:
+        for row in extract(group, resolved, llm, out="out")[0]:
+            click.echo(json.dumps(encode_parsed(row), ensure_ascii=False))
+
+
+@main.group("eval")
+def evaluate() -> None:
+    """Measures how right a part of the pipeline is, on labelled data.
+
+    \b
+    Example:
+        ilv eval phrases --gold gold.jsonl
+    """
+
+
+@evaluate.command("phrases")
+@click.option(
+    "--gold",
+    required=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help='JSON lines of {"instruction", "objects", "surfaces"?}.',
+)
+@extractor_options
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def evaluate_extractor(gold: Path, extractor: str, as_json: bool, **values: Any) -> None:
+    """Precision, recall and F1 of an extractor's phrases, and a table of what it missed.
+
+    A phrase is right where it is exactly a labelled one; surfaces neither help nor harm.
+
+    \b
+    Example:
+        ilv eval phrases --gold gold.jsonl
+        ilv eval phrases --gold gold.jsonl --extractor llm:gpt-4o-mini
+    """
+    from ilv_dataset.extraction.evaluation import describe_evaluation, evaluate_phrases
+    from ilv_dataset.llm_options import resolve_extractor
+
+    resolved = resolve_extractor(extractor, is_demo=False)
+    found = evaluate_phrases(gold, resolved, llm_options(values), out="out")
+    click.echo("\n".join(describe_evaluation(found, as_json=as_json)))
 
 
 @main.command()
@@ -244,14 +198,21 @@ def simulate(out: Path, episodes: int, seed: int, workers: int) -> None:
         ilv simulate --episodes 100 sim
         ilv convert demo --data-dir sim
     """
+    from ilv_dataset.messages import command_line, count_noun
     from ilv_dataset.progress import showing_count
     from ilv_dataset.simulation import simulate as run
 
     num_done = [0]
     with showing_count(lambda: num_done[-1], episodes, "simulate"):
         folder = run(out, episodes=episodes, seed=seed, workers=workers, on_episode=num_done.append)
-    click.echo(f"{episodes} episodes in {folder}; convert them with", err=True)
-    click.echo(f"  ilv convert demo --data-dir {out}", err=True)
+    click.echo(f"{count_noun(episodes, 'episode')} in {folder}; convert them with", err=True)
+    click.echo(f"  {command_line('convert', 'demo', '--data-dir', str(out))}", err=True)
+
+
+def _png(_: click.Context, __: click.Parameter, value: Path | None) -> Path | None:
+    if value is not None and value.suffix.lower() != ".png":
+        raise ConfigError(f"--png {value}: expected a name that ends in .png")
+    return value
 
 
 @main.command()
@@ -266,7 +227,14 @@ def simulate(out: Path, episodes: int, seed: int, workers: int) -> None:
     "--png",
     metavar="FILE",
     type=click.Path(path_type=Path, dir_okay=False),
+    callback=_png,
     help="Draw it, or the first interleaved spans where there is no --episode.",
+)
+@click.option(
+    "--data-dir",
+    metavar="DIR",
+    callback=expand_folder,
+    help="Where the source is: frames that were not written are read there.",
 )
 @click.option(
     "--limit",
@@ -276,7 +244,14 @@ def simulate(out: Path, episodes: int, seed: int, workers: int) -> None:
     help="How many shards are listed, or spans drawn.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
-def inspect(path: str, episode: str | None, png: Path | None, limit: int, as_json: bool) -> None:
+def inspect(
+    path: str,
+    episode: str | None,
+    png: Path | None,
+    data_dir: str | None,
+    limit: int,
+    as_json: bool,
+) -> None:
     """Shows the shards, columns and account at PATH, or one interleaved instruction.
 
     PATH is OUT or OUT/<dataset>/<version>.
@@ -290,7 +265,7 @@ def inspect(path: str, episode: str | None, png: Path | None, limit: int, as_jso
     from ilv_dataset.views import show_overview, show_sheet, show_span
 
     if episode is not None:
-        show_span(path, episode, png=png, as_json=as_json)
+        show_span(path, episode, data_dir=data_dir, png=png, as_json=as_json)
     elif png is not None:
         show_sheet(path, png=png, limit=limit)
     else:
@@ -332,17 +307,26 @@ def validate(path: str, deep: bool) -> None:
 def _run(steps: Sequence[str], *, beam_args: tuple[str, ...], dry_run: bool, **values: Any) -> None:
     from ilv_dataset.catalogues import mixture_lines
     from ilv_dataset.datasets import is_mixture
-    from ilv_dataset.running import describe_plans, plan_datasets, prepare_plan, run_plan
+    from ilv_dataset.running import (
+        describe_plans,
+        foresee_faults,
+        plan_datasets,
+        prepare_plan,
+        run_plan,
+    )
 
     if is_mixture(values["dataset"]):
         click.echo("\n".join([*mixture_lines(values["dataset"]), ""]), err=True)
+    values["llm"] = llm_options(values)
     plans = plan_datasets(values, beam_args)
-    fingerprints = [] if dry_run else [prepare_plan(plan, steps) for plan in plans]
+    if dry_run:
+        lines = [*describe_plans(plans), *foresee_faults(plans, steps)]
+        click.echo("\n".join(lines), err=True)
+        return
+    fingerprints = [prepare_plan(plan, steps) for plan in plans]
     click.echo("\n".join(describe_plans(plans)), err=True)
-    results = [
-        run_plan(plan, steps, fingerprint)
-        for plan, fingerprint in zip(plans, fingerprints, strict=False)
-    ]
+    prepared = zip(plans, fingerprints, strict=True)
+    results = [run_plan(plan, steps, fingerprint) for plan, fingerprint in prepared]
     faults = [fault for fault in results if fault]
     if faults:
         raise IlvError("; ".join(faults))

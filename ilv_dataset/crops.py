@@ -15,14 +15,13 @@ from PIL.PngImagePlugin import PngImageFile
 from ilv_dataset.boxes import pad_box
 from ilv_dataset.dataset_specs import CHANNEL_ORDERS
 from ilv_dataset.errors import RecordError
+from ilv_dataset.image_files import JPEG_START, PIXELS_MAX, PNG_END, PNG_START
 
 # Source: Interleave-VLA, arXiv 2505.02152 and its scripts (FACTS.md, section 1).
 PAD_SHARE = 0.2
 CROP_SIZE_PX = 224
 # Source: ours; DESIGN.md, section 4.
 JPEG_QUALITY = 95
-# Source: ours; 8000 x 8000 pass, and Pillow begins to warn of bombs at 89 million.
-PIXELS_MAX = 80_000_000
 
 Window = tuple[int, int, int, int]
 
@@ -108,22 +107,18 @@ _DECODE_ERRORS = (
 )
 
 
-_JPEG_START = b"\xff\xd8\xff"
-_PNG_START, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"
-
-
 def _open_picture(data: bytes) -> Image.Image:
     """Reads the header alone. Not by Image.open, which ultralytics replaces in its process."""
-    if data.startswith(_PNG_START):
+    if data.startswith(PNG_START):
         return PngImageFile(io.BytesIO(data))
-    if data.startswith(_JPEG_START):
+    if data.startswith(JPEG_START):
         return JpegImageFile(io.BytesIO(data))
     raise UnidentifiedImageError("neither JPEG nor PNG")
 
 
 def _decode_rgb(data: bytes) -> np.ndarray:
     # Pillow notices a JPEG's missing end by itself, but not a PNG's.
-    if data.startswith(_PNG_START) and _PNG_END not in data:
+    if data.startswith(PNG_START) and PNG_END not in data:
         raise ValueError("the PNG has no end marker")
     with _open_picture(data) as picture:
         width, height = picture.size

@@ -236,7 +236,9 @@ def adopt_info(spec: DatasetSpec, info: DatasetInfo) -> DatasetSpec:
     """
     if info.name != spec.tfds_name:
         raise ConfigError(
-            f"the folder holds the dataset {info.name}, expected {spec.tfds_name} for {spec.key}"
+            f"the folder holds the dataset {info.name}, expected {spec.tfds_name} for {spec.key}; "
+            f"say {info.name} and pass this very folder as --data-dir, or rename the folder of the "
+            f"dataset to {info.name}"
         )
     return replace(spec, version=info.version)
 

@@ -15,12 +15,11 @@ from ilv_dataset.errors import RecordError
 from ilv_dataset.formats.example import BytesValues, Example, Values
 from ilv_dataset.formats.features import OPAQUE, Feature
 from ilv_dataset.formats.ragged import check_rows, flat_path, slice_rows
+from ilv_dataset.image_files import JPEG_END, JPEG_START, PNG_END, PNG_START
 from ilv_dataset.records import Span
 
 MAX_PROBE_FRAMES = 10  # a span; Source: the paper's scripts look at every max(5, T/10)-th frame
 MIN_PROBE_STRIDE = 5  # steps; Source: likewise
-_JPEG_START, _JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
-_PNG_START, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,10 +162,10 @@ def is_whole_image(payload: bytes, start: int, end: int) -> bool:
     Zero bytes behind the end marker are padding and do no harm.
     """
     head = payload[start : start + 8]
-    if head.startswith(_JPEG_START):
-        tail = _JPEG_END
-    elif head == _PNG_START:
-        tail = _PNG_END
+    if head.startswith(JPEG_START):
+        tail = JPEG_END
+    elif head == PNG_START:
+        tail = PNG_END
     else:
         return False
     if payload[end - len(tail) : end] == tail:

@@ -23,3 +23,19 @@ class RecordError(IlvError):
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
         self.reason = reason
+
+
+class EndpointError(IlvError):
+    """A model's endpoint cannot be used, or may not be any longer; run again to go on."""
+
+
+class ReplyError(IlvError):
+    """One item of a model's reply is not usable; it is asked again, or falls back.
+
+    Attributes:
+        reason: one of `fields.REPLY_FAULTS`.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason

@@ -38,7 +38,34 @@ OBJECT_REASONS = {
     "box-too-small": "the visible object has fewer pixels than `boxes.AREA_MIN_PX`",
     "box-too-large": "the box covers more than half of the frame",
     "ambiguous": "several boxes or phrases fit, and nothing tells them apart",
-    "empty-mask": "the segmenter found nothing inside the box",
+    "empty-mask": "the segmenter found nothing inside the box or at the key point",
+    "rejected-by-verifier": "the verifier says of every crop that it shows something else",
+    "unsure": "the verifier is sure of no crop, and not sure that all of them are wrong",
+}
+
+# Only a match makes a picture. Source: the paper, where only a yes counts.
+VERDICTS = {
+    "match": "the crop shows what the phrase says",
+    "mismatch": "it shows something else",
+    "unsure": "it cannot be told",
+}
+UNVERIFIED = "unverified"  # the verdict of a picture that no verifier has seen
+METHODS = ("detect", "repair")
+
+# Why an instruction's phrases are the grammar's, though a model was asked twice.
+REPLY_FAULTS = {
+    "not-json": "the reply holds no item",
+    "empty-reply": "the reply is empty",
+    "refused": "the model refuses to answer",
+    "reply-too-large": "the reply is larger than any honest one",
+    "missing-item": "the reply lacks the item, or has it twice",
+    "malformed-item": "the item is not as the schema wants it",
+    "phrase-not-in-text": "a phrase is not in the instruction",
+    "overlapping-phrases": "phrases overlap, or one is named more often than it occurs",
+    "no-objects": "no object, though the grammar finds one; accepted when asked alone",
+    "bad-request": "the server refuses this request",
+    "server-error": "the server fails on this request",
+    "timed-out": "no reply in time, though the server answers others",
 }
 
 KINDS = ("object", "container", "surface", "fixture", "tool")

@@ -1,38 +1,24 @@
-"""What `inspect` looks up: an overview of a dataset, and the frames that a span was cut from."""
+"""What `inspect` shows of a dataset as a whole."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
-from ilv_dataset.crops import decode_image
-from ilv_dataset.errors import IlvError, RecordError
+from ilv_dataset.fields import STATUSES
 from ilv_dataset.formats import files
-from ilv_dataset.formats.example import BytesValues, parse_example
 from ilv_dataset.formats.features import decode_features
-from ilv_dataset.formats.markers import Marker
-from ilv_dataset.formats.rlds import GROUP
+from ilv_dataset.formats.markers import Marker, peek_marker
 from ilv_dataset.formats.tables import EpisodeRow
-from ilv_dataset.formats.tfrecord import RawRecord, read_records
 from ilv_dataset.layout import Layout
-from ilv_dataset.lookups import FoundSpan, interleaved_rows
-from ilv_dataset.outputs import (
-    channel_orders,
-    list_shards,
-    read_batches,
-    read_plan,
-    read_run,
-    read_schema,
-    read_shard_marker,
-)
+from ilv_dataset.lookups import interleaved_rows
+from ilv_dataset.outputs import list_shards, read_plan, read_run, read_schema
 from ilv_dataset.records import ShardKey
 
 _NUM_EXAMPLES = 3
-
-Frames = Mapping[tuple[str, int], np.ndarray]  # (camera, frame index) -> (H, W, 3) uint8 RGB
+_STAGES = ("parse", "ground", "steps", "rlds")  # with a marker a shard
 
 
 def describe_output(layout: Layout, *, limit: int) -> dict[str, Any]:
@@ -40,81 +26,50 @@ def describe_output(layout: Layout, *, limit: int) -> dict[str, Any]:
 
     Raises: StorageError.
     """
-    run, shards = read_run(layout), list_shards(layout)
+    run, grounded = read_run(layout), list_shards(layout)
+    shards = sorted({*list_shards(layout, "parse"), *grounded})
     plan = run.get("config") if run else read_plan(layout)
-    shown = [_describe_shard(layout, shard) for shard in shards[:limit]]
+    markers = {
+        shard: {stage: peek_marker(layout, stage, shard) for stage in _STAGES}
+        for shard in shards[:limit]
+    }
+    damaged = [
+        path
+        for shard, found in markers.items()
+        for stage in _STAGES
+        if found[stage] is None and files.exists(path := layout.marker(stage, shard))
+    ]
     return {
         "dataset": layout.dataset,
         "version": layout.version,
         "path": layout.root,
-        "complete": run is not None,
+        "complete": run is not None and not damaged,
+        "damaged": damaged,
         "formats": (run or {}).get("formats", []),
         "config": plan if isinstance(plan, dict) else {},
         "account": (run or {}).get("account"),
         "num_shards": len(shards),
-        "shards": shown,
-        "schema": _schemas(layout, shards),
+        "shards": [_describe_shard(shard, found) for shard, found in markers.items()],
+        "schema": _schemas(layout, grounded),
         "examples": [
             {"id": row.span_id, "instruction": row.instruction, "interleaved": row.interleaved}
-            for row in _some_interleaved(layout, shards[:limit])
+            for row in _some_interleaved(layout, grounded[:limit])
         ],
     }
 
 
-def load_frames(found: FoundSpan) -> tuple[Frames, str]:
-    """The frames in which objects of a span were found, channels in RGB order.
-
-    Returns: those that are there, and where they are from, or why there are none.
-    """
-    wanted = {
-        (thing.camera, thing.frame_index)
-        for thing in found.row.objects
-        if thing.camera is not None and thing.frame_index is not None
-    }
-    if not wanted:
-        return {}, "no object of this span was found in a frame"
-    layout, shard = found.layout, found.shard
-    sources = (
-        ("from the steps table", layout.steps(shard), _frames_of_steps),
-        ("from the RLDS shards", layout.rlds_shard(shard), _frames_of_record),
-    )
-    reason = "frames are in the steps table or the RLDS shards, and neither was written"
-    for name, path, read in sources:
-        if not files.exists(path):
-            continue
-        orders = channel_orders(layout)
-        try:
-            encoded = read(path, found.row, wanted)
-            frames = {
-                (camera, step): decode_image(data, channel_order=orders.get(camera, "rgb"))
-                for (camera, step), data in encoded.items()
-            }
-        except IlvError as error:
-            reason = str(error)
-            continue
-        if frames:
-            return frames, name
-        reason = f"{path} does not hold this span"
-    return {}, reason
-
-
-def _describe_shard(layout: Layout, shard: ShardKey) -> dict[str, Any]:
-    markers = {stage: read_shard_marker(layout, stage, shard) for stage in ("parse", "ground")}
-    written = {stage: read_shard_marker(layout, stage, shard) for stage in ("steps", "rlds")}
-    counts = {name: _count(markers["ground"], name) for name in _STATUS_COLUMNS}
-    sizes = [f.num_bytes for m in (markers["ground"], *written.values()) if m for f in m.files]
+def _describe_shard(shard: ShardKey, markers: Mapping[str, Marker | None]) -> dict[str, Any]:
+    counts = {name: _count(markers["ground"], name) for name in STATUSES}
+    written = [markers[stage] for stage in ("ground", "steps", "rlds")]
     return {
         "shard": shard.name,
         "episodes": _count(markers["parse"], "episodes"),
         "spans": _count(markers["parse"], "spans"),
         **counts,
-        "steps": _count(written["steps"], "steps"),
-        "records": _count(written["rlds"], "records"),
-        "bytes": sum(size for size in sizes if isinstance(size, int)),
+        "steps": _count(markers["steps"], "steps"),
+        "records": _count(markers["rlds"], "records"),
+        "bytes": sum(file.num_bytes for marker in written if marker for file in marker.files),
     }
-
-
-_STATUS_COLUMNS = ("interleaved", "text_only", "rejected", "failed")
 
 
 def _count(marker: Marker | None, name: str) -> int | None:
@@ -164,44 +119,3 @@ def _some_interleaved(layout: Layout, shards: Sequence[ShardKey]) -> list[Episod
         if rows:
             return rows
     return []
-
-
-def _frames_of_steps(
-    path: str, row: EpisodeRow, wanted: Collection[tuple[str, int]]
-) -> dict[tuple[str, int], bytes]:
-    """Encoded frames from the steps table."""
-    there = set(read_schema(path).names)
-    cameras = sorted({camera for camera, _ in wanted if camera in there})
-    frames = {}
-    for batch in read_batches(path, ["episode_id", "span", "step", *cameras], batch_rows=64):
-        keys = batch.select(["episode_id", "span", "step"]).to_pylist()
-        for position, key in enumerate(keys):
-            if (key["episode_id"], key["span"]) != (row.episode_id, row.span):
-                continue
-            for camera in cameras:
-                if (camera, key["step"]) in wanted:
-                    image = batch.column(camera)[position].as_py()
-                    frames[camera, key["step"]] = image["bytes"]
-    return frames
-
-
-def _frames_of_record(
-    path: str, row: EpisodeRow, wanted: Collection[tuple[str, int]]
-) -> dict[tuple[str, int], bytes]:
-    """Encoded frames from the span's RLDS record."""
-    identity = [row.episode_id.encode()]
-    with files.open_read(path) as file, files.naming_path(path):
-        for record in read_records(file, size=files.file_size(path) or 0):
-            if not isinstance(record, RawRecord):
-                raise RecordError(record.reason, f"{path}: record {record.index} is broken")
-            example = parse_example(record.payload)
-            spans = example.get(f"{GROUP}/span", ())
-            if list(example.get(f"{GROUP}/episode_id", ())) != identity or row.span not in spans:
-                continue
-            frames = {}
-            for camera, step in wanted:
-                values = example.get(f"steps/{camera}")
-                if isinstance(values, BytesValues) and 0 <= step - row.step_start < len(values):
-                    frames[camera, step] = values[step - row.step_start]
-            return frames
-    return {}

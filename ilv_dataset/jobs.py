@@ -8,6 +8,7 @@ from ilv_dataset.datasets import DatasetSpec
 from ilv_dataset.formats.features import Feature
 from ilv_dataset.formats.files import join_path
 from ilv_dataset.layout import Layout
+from ilv_dataset.models.chat import ChatOptions
 from ilv_dataset.selection import ShardPlan
 
 
@@ -24,6 +25,8 @@ class Job:
     detector: str
     segmenter: str
     verifier: str
+    chat: ChatOptions | None  # of the verifier, where it is a model; holds no key
+    reply_cache: str
     picture_kinds: tuple[str, ...]
     include: tuple[str, ...]  # statuses beside interleaved that steps and rlds hold
 

@@ -35,8 +35,8 @@ class Layout:
 
     @property
     def folders(self) -> tuple[str, ...]:
-        """All folders below the root; the commits come first, for without them nothing counts."""
-        names = (".state", "instructions", "episodes", "steps", "rlds")
+        """All folders below the root; the commits come last, for they show that it is ours."""
+        names = ("instructions", "episodes", "steps", "rlds", ".state")
         return tuple(join_path(self.root, name) for name in names)
 
     @property
@@ -53,6 +53,16 @@ class Layout:
     def rlds_folder(self) -> str:
         """What tfds.builder_from_directory opens."""
         return join_path(self.root, "rlds", self.rlds_name, self.version)
+
+    @property
+    def distinct_instructions(self) -> str:
+        """The distinct instructions of the scan, for a language model; one row each."""
+        return join_path(self.root, ".state", "instructions", "distinct.parquet")
+
+    @property
+    def usage(self) -> str:
+        """What language models were asked for this dataset, over all its runs."""
+        return join_path(self.root, ".state", "instructions", "usage.json")
 
     def index(self, shard: ShardKey) -> str:
         """What the scan found in a shard: one row a span, with byte ranges of probe frames."""

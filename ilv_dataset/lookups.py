@@ -8,9 +8,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ilv_dataset.errors import ConfigError
+from ilv_dataset.formats.markers import peek_marker
 from ilv_dataset.formats.tables import EpisodeRow, decode_episode
 from ilv_dataset.layout import Layout
-from ilv_dataset.outputs import list_shards, read_dicts, read_shard_marker
+from ilv_dataset.outputs import list_shards, read_dicts
 from ilv_dataset.records import ShardKey
 
 FIRST = "first"  # in place of an episode_id: the first interleaved span
@@ -86,7 +87,7 @@ def interleaved_spans(outputs: Iterable[Layout], *, limit: int) -> Iterator[Foun
 
 def interleaved_rows(layout: Layout, shard: ShardKey) -> Iterator[EpisodeRow]:
     """Interleaved rows of a shard; one whose marker counts none is not opened."""
-    marker = read_shard_marker(layout, "ground", shard)
+    marker = peek_marker(layout, "ground", shard)
     if marker is not None and not marker.counts.get("interleaved", 1):
         return
     for row in read_dicts(layout.episodes(shard)):

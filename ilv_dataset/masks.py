@@ -6,8 +6,7 @@ import json
 
 import numpy as np
 
-# Source: ours; the largest frame that is decoded, see crops.PIXELS_MAX.
-PIXELS_MAX = 80_000_000
+from ilv_dataset.image_files import PIXELS_MAX
 
 
 def mask_areas_px(masks: np.ndarray) -> np.ndarray:

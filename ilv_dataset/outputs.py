@@ -18,7 +18,6 @@ import pyarrow.parquet as pq
 from ilv_dataset.datasets import list_datasets
 from ilv_dataset.errors import ConfigError, StorageError
 from ilv_dataset.formats import files
-from ilv_dataset.formats.markers import Marker, decode_marker
 from ilv_dataset.layout import STAGES, Layout
 from ilv_dataset.records import ShardKey
 
@@ -43,8 +42,9 @@ def find_outputs(path: str) -> list[Layout]:
     if not found and (versions := _output_folders(folder)):
         found = [_layout_at(files.join_path(folder, version)) for version in versions]
     if not found:
-        there = "no converted dataset there" if _list_names(folder) else "no such folder"
-        raise ConfigError(f"{path}: {there}; expected OUT or OUT/<dataset>/<version>")
+        raise ConfigError(
+            f"{path}: {_what_is_there(folder)}; expected OUT or OUT/<dataset>/<version>"
+        )
     return found
 
 
@@ -84,26 +84,12 @@ def read_plan(layout: Layout) -> dict[str, Any]:
     return read_json(layout.plan) if files.exists(layout.plan) else {}
 
 
-def read_shard_marker(layout: Layout, stage: str, shard: ShardKey | None) -> Marker | None:
-    """The marker of a shard as it is; None where there is none.
-
-    Raises: StorageError where it is not a marker.
-    """
-    path = layout.marker(stage, shard)
-    if not files.exists(path):
-        return None
-    try:
-        return decode_marker(path, files.read_bytes(path))
-    except (RecursionError, OverflowError) as error:
-        raise StorageError(f"{path}: not a marker: {error}") from error
-
-
 def list_shards(layout: Layout, stage: str = "ground") -> list[ShardKey]:
     """The shards that a stage has committed, in order.
 
     Without any marker, as in a copy that left hidden folders out, those with a file.
     """
-    names = _list_names(layout.markers(stage))
+    names = [name for name in _list_names(layout.markers(stage)) if name.endswith(".json")]
     if not names and not _list_names(files.join_path(layout.root, _STATE)):
         names = _list_names(files.join_path(layout.root, "episodes"))
     keys = (parse_shard_name(name) for name in names)
@@ -176,6 +162,12 @@ def _opened(path: str) -> Iterator[pq.ParquetFile]:
             yield pq.ParquetFile(file)
         except PARQUET_ERRORS as error:
             raise StorageError(f"{path}: not a readable Parquet file: {error}") from error
+
+
+def _what_is_there(path: str) -> str:
+    if _list_names(path):
+        return "no converted dataset there"
+    return "a file, not a folder" if files.file_size(path) is not None else "no such folder"
 
 
 def _layout_at(folder: str) -> Layout:

@@ -150,7 +150,7 @@ def score_phrases(
 
 
 def encode_parsed(parsed: ParsedInstruction) -> dict[str, Any]:
-    """One JSON object of `ilv phrases`, as schemas/noun_phrases.v1.json describes it."""
+    """One JSON object of `ilv phrases`, as schemas/phrases.v1.json describes it."""
     return {
         "instruction": parsed.instruction,
         "objects": [asdict(found) for found in parsed.objects],

@@ -7,6 +7,7 @@ from typing import Any
 
 from PIL import Image
 
+from ilv_dataset.attempts import decode_attempts
 from ilv_dataset.canvases import (
     COLOURS,
     GREY,
@@ -27,8 +28,8 @@ from ilv_dataset.crops import decode_image
 from ilv_dataset.errors import RecordError
 from ilv_dataset.fields import IMAGE_PLACEHOLDER
 from ilv_dataset.formats.tables import EpisodeRow, GroundedObject
-from ilv_dataset.inspecting import Frames
 from ilv_dataset.masks import decode_rle
+from ilv_dataset.span_frames import Frames, describe_steps
 
 WIDTH, MARGIN = 1180, 40
 _GAP = 24
@@ -47,7 +48,7 @@ def draw_span(
         config: the options of the run.
     """
     colours = object_colours(row.objects)
-    place = f"span {row.span}, steps {row.step_start} to {row.step_end - 1}"
+    place = f"span {row.span}, {describe_steps(row)}"
     title = [*words(row.episode_id, 24), *words(f" {row.status} {row.reason}", 24, GREY)]
     parts = [
         draw_flow(title, WIDTH),
@@ -117,7 +118,12 @@ def interleaved_items(
             caption = _shorten(found.phrase) if found else ""
             colour = colours.get(found.start, INK) if found else INK
             items.append(Picture(_decode(row.images[number]), caption, colour, picture_size))
-    return items or words("(empty instruction)", size, GREY)
+    return items or words(f"({empty_text(row)})", size, GREY)
+
+
+def empty_text(row: EpisodeRow) -> str:
+    """What stands for the instruction of a span that has none."""
+    return "empty instruction" if row.step_end else describe_steps(row)
 
 
 def original_items(row: EpisodeRow, colours: Mapping[int, str], *, size: int) -> list[Item]:
@@ -149,7 +155,8 @@ def object_facts(found: GroundedObject) -> list[str]:
     """What is known of one object, in pieces of a few words."""
     asked = f"asked as {found.query!r}" if found.query != found.phrase else ""
     if not found.grounded:
-        return [fact for fact in (found.kind, asked, f"stays text: {found.reason}") if fact]
+        facts = (found.kind, asked, f"stays text: {found.reason}", *_tried(found))
+        return [fact for fact in facts if fact]
     mask = mask_of(found)
     box = ", ".join(f"{edge:.1f}" for edge in found.box_xyxy or ())
     return [
@@ -162,7 +169,17 @@ def object_facts(found: GroundedObject) -> list[str]:
         f"scale {found.scale or 0:.2f}",
         f"method {found.method}, source {found.source}",
         f"verdict {found.verdict}, verifier {found.verifier}",
+        *_tried(found),
     ]
+
+
+def _tried(found: GroundedObject) -> list[str]:
+    """What the verifier said of each crop; nothing where it was not asked, or is not readable."""
+    try:
+        attempts = decode_attempts(found.verdicts or "[]")
+    except ValueError:
+        return []
+    return [f"{a.method}, step {a.frame_index}: {a.verdict}, {a.reason}" for a in attempts]
 
 
 def _draw_facts(found: GroundedObject, colours: Mapping[int, str], width: int) -> Image.Image:

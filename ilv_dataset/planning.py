@@ -5,33 +5,31 @@ Everything that can be wrong with the options is found here, before any work beg
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from importlib import resources
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ilv_dataset import __version__
 from ilv_dataset.dataset_keys import check_spec, detect_spec
 from ilv_dataset.dataset_specs import DatasetSpec
 from ilv_dataset.datasets import adopt_info, find_dataset, resolve_data_dir, unregistered
-from ilv_dataset.errors import ConfigError
+from ilv_dataset.errors import ConfigError, StorageError
 from ilv_dataset.fields import PICTURED_KINDS
 from ilv_dataset.formats import atomic, files
 from ilv_dataset.formats.dataset_info import DatasetInfo, decode_dataset_info
 from ilv_dataset.formats.features import Feature, decode_features
 from ilv_dataset.jobs import Job
 from ilv_dataset.layout import Layout
-from ilv_dataset.models.loading import detector_of_process, segmenter_of_process
+from ilv_dataset.llm_options import LlmOptions, model_of, resolve_extractor
+from ilv_dataset.messages import count_noun
+from ilv_dataset.models.chat import ChatOptions
+from ilv_dataset.models.verifier import check_verifier
 from ilv_dataset.selection import ShardPlan, select_records
 
 DEFAULT_DETECTOR = "yolo-world:yolov8x-worldv2.pt"
 SOURCE_DETECTOR = "source"
-_GRAMMAR_FILES = ("grammar.py", "words.py", "lexicon.py", "lexicon.toml", "phrases.py")
-_MATCHING_FILES = ("matching.py", "synonyms.toml")
-_DIGESTS_OF_WEIGHTS = ("detector weights", "segmenter weights")
+_DIGESTS_OF_WEIGHTS = ("detector weights", "segmenter weights", "verifier version")
 
 
 @dataclass(frozen=True)
@@ -43,10 +41,10 @@ class ConvertOptions:
     data_dir: str | None = None
     splits: tuple[str, ...] = ()
     max_episodes: int | None = None
-    extractor: str = "grammar"
+    extractor: str = "auto"
     detector: str | None = None
     segmenter: str = "auto"
-    verifier: str = "none"
+    verifier: str = "agreement"
     formats: tuple[str, ...] = ("parquet",)
     include: tuple[str, ...] = ()
     picture_kinds: tuple[str, ...] = PICTURED_KINDS
@@ -54,6 +52,7 @@ class ConvertOptions:
     overwrite: bool = False
     image_keys: tuple[str, ...] = ()
     instruction_key: str | None = None
+    llm: LlmOptions = field(default_factory=LlmOptions)
     is_part: bool = False  # of a mixture: what --data-dir lacks is taken from its source
 
 
@@ -63,7 +62,7 @@ def plan_job(options: ConvertOptions) -> Job:
     Raises: ConfigError for anything that does not exist or does not fit.
     """
     spec, data_dir = _find_source(options)
-    info = decode_dataset_info(_read_text(data_dir, "dataset_info.json"))
+    info = decode_dataset_info(_read_info(data_dir, options))
     features = decode_features(_read_text(data_dir, "features.json"))
     spec = _fit_spec(spec, info, features, options)
     shards = select_records(info, splits=options.splits, max_episodes=options.max_episodes)
@@ -72,6 +71,7 @@ def plan_job(options: ConvertOptions) -> Job:
     if detector == SOURCE_DETECTOR:
         spec = _probe_marked_camera(spec)
     layout = Layout(options.out, spec.tfds_name, info.version)
+    _check_out(options.out)
     _check_apart(layout.root, data_dir)
     return Job(
         layout=layout,
@@ -79,49 +79,15 @@ def plan_job(options: ConvertOptions) -> Job:
         data_dir=data_dir,
         features=features,
         shards=shards,
-        extractor=options.extractor,
+        extractor=resolve_extractor(options.extractor, is_demo=spec.key == "demo"),
         detector=detector,
         segmenter=options.segmenter,
         verifier=options.verifier,
+        chat=_verifier_chat(options),
+        reply_cache=options.llm.cache_folder(options.out),
         picture_kinds=options.picture_kinds,
         include=options.include,
     )
-
-
-def fingerprint_job(
-    job: Job, options: ConvertOptions, *, load_models: bool = True
-) -> dict[str, object]:
-    """Everything that changes results, by the option it comes from.
-
-    Formats, workers and the runner are not in it, nor the place of the data and the weights.
-
-    Args:
-        load_models: false where the weights are not needed, or are on the workers alone; what
-            their digests are is then None, which agrees with any.
-
-    Raises: ConfigError where a model cannot be loaded.
-    """
-    detector = detector_of_process(job.detector) if load_models else None
-    segmenter = segmenter_of_process(job.segmenter, job.detector) if load_models else None
-    info = _read_text(job.data_dir, "dataset_info.json")
-    splits = options.splits or [split.name for split in decode_dataset_info(info).splits]
-    return {
-        "ilv_dataset": __version__,
-        "source": digest_texts([info, _read_text(job.data_dir, "features.json")]),
-        "--split": sorted(set(splits)),
-        "--max-episodes": options.max_episodes,
-        "--image-key": [[c.key, c.channel_order] for c in job.spec.probe_cameras],
-        "--instruction-key": [job.spec.instruction_key, job.spec.instruction_decoder],
-        "--extractor": f"{job.extractor}:{_digest_files(_GRAMMAR_FILES)}",
-        "--detector": _without_folder(job.detector),
-        "detector weights": detector.fingerprint if detector else None,
-        "class names": _digest_files(_MATCHING_FILES),
-        "--segmenter": _without_folder(job.segmenter),
-        "segmenter weights": segmenter.fingerprint if segmenter else None,
-        "--verifier": job.verifier,
-        "--picture-kinds": sorted(job.picture_kinds),
-        "--include": sorted(job.include),
-    }
 
 
 def open_output(
@@ -134,48 +100,82 @@ def open_output(
     Returns: the fingerprint, with the digests of weights that an earlier step knew.
     Raises: ConfigError naming what differs.
     """
-    path = job.layout.plan
-    there = files.list_names(job.layout.root)
-    before = _read_plan(path) if files.exists(path) else None
-    if before is None and there:
-        raise ConfigError(
-            f"{job.layout.root} holds {there[0]} but no plan.json: not an output of ours; "
-            "use another --out"
-        )
-    differing = _differing(before or {}, fingerprint)
-    if before is not None and differing:
-        if not overwrite:
-            key = differing[0]
-            raise ConfigError(
-                f"{path} is of another run: {key} was {before.get(key)!r} and is "
-                f"{fingerprint[key]!r}; use another --out, or --overwrite to start afresh"
-            )
+    before = check_output(job, fingerprint, overwrite=overwrite)
+    if before is None and files.list_names(job.layout.root):
         _remove_output(job.layout)
-        before = None
     merged = {
         key: (before or {}).get(key) if value is None else value
         for key, value in fingerprint.items()
     }
     if merged != before:
-        atomic.write_json(path, merged, out=job.layout.out)
+        atomic.write_json(job.layout.plan, merged, out=job.layout.out)
     return merged
 
 
-def describe_plan(job: Job) -> list[str]:
+def check_output(
+    job: Job, fingerprint: Mapping[str, object], *, overwrite: bool
+) -> dict[str, object] | None:
+    """The plan that is there, with which this run goes on; None where it starts afresh.
+
+    Raises: ConfigError where it may do neither.
+    """
+    there = files.list_names(job.layout.root)
+    if not there:
+        return None
+    before = _read_plan(job.layout) if "plan.json" in there else None
+    if before is None:
+        _check_ours(job.layout, there)
+        fault = "is missing or damaged, so nobody knows which run the files beside it are of"
+    elif differing := _differing(before, fingerprint):
+        key = differing[0]
+        fault = f"is of another run: {key} was {before.get(key)!r} and is {fingerprint[key]!r}"
+    else:
+        return before
+    if not overwrite:
+        raise ConfigError(
+            f"{job.layout.plan} {fault}; use another --out, or --overwrite to start afresh"
+        )
+    return None
+
+
+def describe_plan(job: Job, llm: LlmOptions) -> list[str]:
     """Lines that say what will be done, before it is."""
     num_selected = sum(shard.num_selected for shard in job.shards)
     lines = [
         f"dataset    {job.spec.key} ({job.spec.tfds_name} {job.layout.version}) in {job.data_dir}",
-        f"episodes   {num_selected:,} in {len(job.shards):,} shards" + _expected(job),
+        f"episodes   {num_selected:,} in {count_noun(len(job.shards), 'shard')}" + _expected(job),
         f"instruct.  {job.spec.instruction_key}",
         f"cameras    {', '.join(camera.key for camera in job.spec.probe_cameras)}",
-        f"extractor  {job.extractor}",
+        f"extractor  {job.extractor}" + _asked(job, llm, num_selected),
         f"detector   {job.detector}",
         f"segmenter  {job.segmenter}",
-        f"verifier   {job.verifier}",
+        f"verifier   {job.verifier}" + (f" at {job.chat.base_url}" if job.chat else ""),
         f"output     {job.layout.root}",
     ]
     return lines
+
+
+def _verifier_chat(options: ConvertOptions) -> ChatOptions | None:
+    """Where the verifier's model is asked, by the workers; None where it has none.
+
+    Raises: ConfigError where there is no such verifier.
+    """
+    check_verifier(options.verifier)
+    model = model_of(options.verifier)
+    return options.llm.chat(model, is_verifier=True) if model else None
+
+
+def _asked(job: Job, llm: LlmOptions, num_selected: int) -> str:
+    """Where a model is asked, and how much that can be; how many are equal is not known yet."""
+    model = model_of(job.extractor)
+    if model is None:
+        return ""
+    num_requests = math.ceil(num_selected / llm.items)
+    return (
+        f" at {llm.chat(model).base_url}: for one instruction an episode at most "
+        f"{num_selected:,} items in {num_requests:,} requests, and each item once more where its "
+        f"answer is no good; {llm.items} a request, {llm.concurrency} requests at a time"
+    )
 
 
 def _expected(job: Job) -> str:
@@ -207,6 +207,17 @@ def _find_source(options: ConvertOptions) -> tuple[DatasetSpec, str]:
         fallback=options.is_part,
     )
     return spec, found
+
+
+def _read_info(data_dir: str, options: ConvertOptions) -> str:
+    """The text of dataset_info.json; of a mixture, an error says which of its datasets it is."""
+    try:
+        return _read_text(data_dir, "dataset_info.json")
+    except StorageError as error:
+        if not options.is_part:
+            raise
+        lacks = f" is not in --data-dir {options.data_dir}, and" if options.data_dir else ":"
+        raise StorageError(f"{options.dataset}{lacks} {error}") from error
 
 
 def _folder_names(data_dir: str | None) -> list[str]:
@@ -265,9 +276,14 @@ def _check_shards(shards: tuple[ShardPlan, ...], data_dir: str) -> None:
     there = set(files.list_names(data_dir))
     if not any(shard.file_name.split("/")[0] in there for shard in shards):
         raise ConfigError(
-            f"{data_dir} holds none of the {len(shards)} shards that are wanted, "
+            f"{data_dir} holds none of {count_noun(len(shards), 'wanted shard')}, "
             f"such as {shards[0].file_name}"
         )
+
+
+def _check_out(out: str) -> None:
+    if not files.is_remote(out) and Path(out).is_file():
+        raise ConfigError(f"--out {out} is a file, not a folder")
 
 
 def _check_apart(root: str, data_dir: str) -> None:
@@ -293,14 +309,26 @@ def _probe_marked_camera(spec: DatasetSpec) -> DatasetSpec:
     return replace(spec, cameras=cameras)
 
 
-def _read_plan(path: str) -> dict[str, object]:
+def _read_plan(layout: Layout) -> dict[str, object] | None:
+    """What plan.json says; None where it is empty or cut."""
     try:
-        plan = json.loads(files.read_bytes(path))
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{path}: not a plan of ours: {error}; use another --out") from error
-    if not isinstance(plan, dict):
-        raise ConfigError(f"{path}: not a plan of ours; use another --out")
+        plan = json.loads(files.read_bytes(layout.plan))
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(plan, dict) or "ilv_dataset" not in plan:
+        raise ConfigError(f"{layout.plan}: not a plan of ours; use another --out")
     return plan
+
+
+def _check_ours(layout: Layout, there: Sequence[str]) -> None:
+    """Checks that a folder without a plan is an output of ours: by its commits, and all names."""
+    ours = [path.rpartition("/")[2] for path in (*layout.folders, layout.plan, layout.run)]
+    foreign = [name for name in there if name not in ours or ".state" not in there]
+    if foreign:
+        raise ConfigError(
+            f"{layout.root} holds {foreign[0]} but no plan.json of ours: not an output of ours; "
+            "use another --out"
+        )
 
 
 def _differing(before: Mapping[str, object], now: Mapping[str, object]) -> list[str]:
@@ -313,23 +341,6 @@ def _remove_output(layout: Layout) -> None:
     """Deletes what we write and nothing else; plan.json last, for it says that this is ours."""
     for path in (layout.run, *layout.folders, layout.plan):
         files.remove_tree(path)
-
-
-def digest_texts(texts: Sequence[str]) -> str:
-    """SHA-256 of texts, told apart."""
-    return hashlib.sha256("\0".join(texts).encode()).hexdigest()
-
-
-def _digest_files(names: Sequence[str]) -> str:
-    """A short digest of files of this package, which are code or tables of words."""
-    folder = resources.files("ilv_dataset")
-    return digest_texts([folder.joinpath(name).read_text("utf-8") for name in names])[:16]
-
-
-def _without_folder(backend: str) -> str:
-    """A backend's string without the folder of its weights."""
-    name, colon, weights = backend.partition(":")
-    return f"{name}{colon}{weights.replace(os.sep, '/').rpartition('/')[2]}"
 
 
 def _read_text(folder: str, name: str) -> str:

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -50,24 +51,33 @@ def noting_progress(rows: Iterable[T], *, job: Job, stage: str, shard: ShardPlan
 @contextlib.contextmanager
 def showing_progress(job: Job, stages: Sequence[str], label: str) -> Iterator[None]:
     """Shows on stderr how far the stages are, while the block runs."""
+    total = sum(shard.num_selected for shard in job.shards)
+    look_every_s = LOOK_EVERY_S[files.is_remote(job.layout.out)]
     count = functools.partial(count_done, job, stages)
-    total = len(stages) * sum(shard.num_selected for shard in job.shards)
-    with showing_count(
-        count, total, label, look_every_s=LOOK_EVERY_S[files.is_remote(job.layout.out)]
-    ):
+    with showing_count(count, total, label, look_every_s=look_every_s):
         yield
 
 
 @contextlib.contextmanager
 def showing_count(
-    count: Callable[[], int], total: int, label: str, *, look_every_s: float = LOOK_EVERY_S[False]
+    count: Callable[[], int],
+    total: int,
+    label: str,
+    *,
+    unit: str = "episodes",
+    detail: Callable[[], str] = lambda: "",
+    look_every_s: float = LOOK_EVERY_S[False],
 ) -> Iterator[None]:
     """Shows on stderr how many of `total` episodes are done, with a rate and what is left.
 
     A bar on a terminal, a line now and then elsewhere, while the block runs.
+
+    Args:
+        detail: what else there is to say, asked anew each time.
     """
     done = threading.Event()
-    args = (count, total, label, done, look_every_s)
+    unit = unit.removesuffix("s") if total == 1 else unit
+    args = (_Count(count, total, label, unit, detail), done, look_every_s)
     watcher = threading.Thread(target=_watch, args=args, daemon=True)
     watcher.start()
     try:
@@ -78,7 +88,7 @@ def showing_count(
 
 
 def count_done(job: Job, stages: Sequence[str]) -> int:
-    """Records that are done, of all stages together."""
+    """Records that are done, each as far as all the stages are through with it on average."""
     num_done = 0
     for stage in stages:
         committed = set(files.list_names(job.layout.markers(stage)))
@@ -87,17 +97,26 @@ def count_done(job: Job, stages: Sequence[str]) -> int:
                 num_done += shard.num_selected
             elif not files.is_remote(job.layout.out):
                 num_done += min(_read_note(job, stage, shard), shard.num_selected)
-    return num_done
+    return num_done // len(stages)
 
 
-def _watch(
-    count: Callable[[], int], total: int, label: str, done: threading.Event, look_every_s: float
-) -> None:
+@dataclass(frozen=True)
+class _Count:
+    """What is counted, and how it is called."""
+
+    count: Callable[[], int]
+    total: int
+    label: str
+    unit: str
+    detail: Callable[[], str]
+
+
+def _watch(shown: _Count, done: threading.Event, look_every_s: float) -> None:
     with contextlib.suppress(StorageError):  # the run meets the same failure, and reports it
         if sys.stderr.isatty():
-            _show_bar(count, total, label, done, look_every_s)
+            _show_bar(shown, done, look_every_s)
         else:
-            _show_lines(count, total, label, done)
+            _show_lines(shown, done)
 
 
 def _notes_folder(job: Job, stage: str) -> Path:
@@ -111,9 +130,7 @@ def _read_note(job: Job, stage: str, shard: ShardPlan) -> int:
         return 0
 
 
-def _show_bar(
-    count: Callable[[], int], total: int, label: str, done: threading.Event, look_every_s: float
-) -> None:
+def _show_bar(shown: _Count, done: threading.Event, look_every_s: float) -> None:
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -127,31 +144,37 @@ def _show_bar(
         TextColumn("{task.description:<7}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("episodes"),
+        TextColumn(shown.unit),
         TextColumn("{task.fields[rate]:>9.1f}/s"),
         TimeRemainingColumn(),
+        TextColumn("{task.fields[detail]}"),
     )
-    begun, first = time.monotonic(), count()
+    begun, first = time.monotonic(), shown.count()
     with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(label, total=total, completed=first, rate=0.0)
+        task = bar.add_task(
+            shown.label, total=shown.total, completed=first, rate=0.0, detail=shown.detail()
+        )
         finished = False
         while not finished:
             finished = done.wait(look_every_s)
-            num_done = count()
+            num_done = shown.count()
             rate = (num_done - first) / max(time.monotonic() - begun, 1e-9)
-            bar.update(task, completed=num_done, rate=rate)
+            bar.update(task, completed=num_done, rate=rate, detail=shown.detail())
 
 
-def _show_lines(count: Callable[[], int], total: int, label: str, done: threading.Event) -> None:
-    begun, first, finished = time.monotonic(), count(), False
+def _show_lines(shown: _Count, done: threading.Event) -> None:
+    begun, first, finished = time.monotonic(), shown.count(), False
     while not finished:
         finished = done.wait(LINE_EVERY_S)
-        num_done = count()
+        num_done = shown.count()
         elapsed_s = time.monotonic() - begun
         rate = (num_done - first) / max(elapsed_s, 1e-9)
-        eta = f", {(total - num_done) / rate:,.0f} s left" if rate and not finished else ""
+        left = max(0, shown.total - num_done)
+        eta = f", {left / rate:,.0f} s left" if rate and not finished else ""
+        detail = f"; {shown.detail()}" if shown.detail() else ""
         print(  # noqa: T201
-            f"{label}: {num_done:,} of {total:,} episodes, {rate:,.1f}/s{eta}",
+            f"{shown.label}: {num_done:,} of {shown.total:,} {shown.unit}, {rate:,.1f}/s"
+            f"{eta}{detail}",
             file=sys.stderr,
             flush=True,
         )

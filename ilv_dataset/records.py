@@ -6,6 +6,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ilv_dataset.fields import VERDICTS
+
+Box = tuple[float, float, float, float]  # x0, y0, x1, y1 in pixels, max edge exclusive
+
 
 @dataclass(frozen=True, order=True, slots=True)
 class ShardKey:
@@ -50,6 +54,7 @@ class ParsedInstruction:
     prompt_digest: str = ""
     tokens_in: int = 0
     tokens_out: int = 0
+    fallback: str = ""  # one of fields.REPLY_FAULTS: why the grammar's objects are here
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +128,45 @@ class Masks:
     def __post_init__(self) -> None:
         if self.masks.ndim != 3 or len(self.masks) != len(self.scores):
             raise ValueError(f"masks {self.masks.shape} do not fit scores {self.scores.shape}")
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """One place in a frame where a phrase may be seen, in figures."""
+
+    camera: str
+    frame_index: int  # step in the episode
+    size_wh: tuple[int, int]  # of the frame, pixels
+    box_xyxy: Box  # the detector's; the mask's where a key point was asked for
+    box_score: float | None  # 0..1, the detector's; None where it gave no box
+    rival_score: float  # 0..1, the best of another query's boxes at this place; 0 without any
+    mask_box_xyxy: Box | None  # bounding box of the mask; None where there is no mask
+    mask_area_px: int | None
+    mask_score: float | None  # 0..1, the segmenter's own; None where it has none
+    color_rgb: tuple[float, float, float]  # 0..255, mean of the mask's pixels, or of the box's
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A crop that may become the picture of a phrase: what a verifier is shown."""
+
+    jpeg: bytes  # 224 x 224
+    phrase: str  # what it should show; data, whatever it says
+    sighting: Sighting
+    earlier: tuple[Sighting, ...] = ()  # of the phrase in the span, none of them a match
+    is_given: bool = False  # the dataset itself marks the object there
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a verifier says of one candidate."""
+
+    value: str  # one of fields.VERDICTS
+    reason: str  # one line
+
+    def __post_init__(self) -> None:
+        if self.value not in VERDICTS:
+            raise ValueError(f"verdict must be one of {', '.join(VERDICTS)}, got {self.value!r}")
 
 
 def _check_shape(name: str, array: np.ndarray, shape: tuple[int, ...]) -> None:

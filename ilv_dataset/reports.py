@@ -11,6 +11,7 @@ from ilv_dataset.errors import IlvError
 from ilv_dataset.fields import STATUSES
 from ilv_dataset.formats.atomic import FileSummary
 from ilv_dataset.formats.markers import Marker, sum_counts
+from ilv_dataset.messages import count_noun
 
 _LIBRARIES = ("apache-beam", "numpy", "opencv-python-headless", "pillow", "pyarrow")
 
@@ -54,7 +55,11 @@ def make_account(scanned: Sequence[Marker], grounded: Sequence[Marker]) -> Accou
 def describe_account(account: Account) -> list[str]:
     """Lines for people: the balance, and why spans were not interleaved."""
     parts = " + ".join(f"{count:,} {status}" for status, count in account.by_status.items())
-    lines = [f"{account.num_in:,} spans of {account.num_episodes:,} episodes = {parts}"]
+    spans, episodes = (
+        count_noun(number, noun)
+        for number, noun in ((account.num_in, "span"), (account.num_episodes, "episode"))
+    )
+    lines = [f"{spans} of {episodes} = {parts}"]
     for name, count in sorted(account.by_reason.items(), key=lambda item: (-item[1], item[0])):
         status, reason = name.split(":")
         lines.append(f"  {count:>9,} {status}: {reason}")

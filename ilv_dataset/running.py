@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from ilv_dataset.datasets import find_mixture, is_mixture
-from ilv_dataset.errors import ConfigError
+from ilv_dataset.errors import ConfigError, IlvError
+from ilv_dataset.fingerprints import fingerprint_job
 from ilv_dataset.formats import atomic, files
 from ilv_dataset.jobs import Job
+from ilv_dataset.llm_options import model_of
+from ilv_dataset.messages import command_line, count_noun, damaged_lines
+from ilv_dataset.models.chat import api_key
 from ilv_dataset.planning import (
     ConvertOptions,
+    check_output,
     describe_plan,
-    fingerprint_job,
     open_output,
     plan_job,
 )
@@ -37,7 +40,6 @@ def plan_datasets(values: Mapping[str, Any], beam_args: tuple[str, ...]) -> list
     Raises: ConfigError where any of them cannot be converted, before the first is begun.
     """
     options = ConvertOptions(**values)
-    _check_backends(options)
     if not is_mixture(options.dataset):
         return [Plan(options, beam_args, plan_job(options))]
     plans = []
@@ -50,7 +52,7 @@ def plan_datasets(values: Mapping[str, Any], beam_args: tuple[str, ...]) -> list
 
 def describe_plans(plans: Sequence[Plan]) -> list[str]:
     """Lines that say what will be done; a mixture's end with the sum."""
-    lines = [line for plan in plans for line in (*describe_plan(plan.job), "")]
+    lines = [line for plan in plans for line in (*describe_plan(plan.job, plan.options.llm), "")]
     if len(plans) > 1:
         num_episodes = sum(shard.num_selected for plan in plans for shard in plan.job.shards)
         num_expected = sum(plan.job.num_expected for plan in plans)
@@ -76,8 +78,28 @@ def prepare_plan(plan: Plan, steps: Sequence[str]) -> dict[str, object]:
         _check_remote(plan.job)
     if plan.options.overwrite and "parse" not in steps:
         raise ConfigError("--overwrite starts afresh: use it with `ilv convert` or `ilv parse`")
+    model = model_of(plan.job.extractor)
+    if model is not None and "parse" in steps:
+        api_key(plan.options.llm.chat(model).base_url)
     loads_models = "ground" in steps and runner in LOCAL_RUNNERS
-    return fingerprint_job(plan.job, plan.options, load_models=loads_models)
+    return fingerprint_job(
+        plan.job,
+        splits=plan.options.splits,
+        max_episodes=plan.options.max_episodes,
+        load_models=loads_models,
+    )
+
+
+def foresee_faults(plans: Sequence[Plan], steps: Sequence[str]) -> list[str]:
+    """Lines that say what the run would stop with before it begins; empty where nothing would."""
+    faults = []
+    for plan in plans:
+        try:
+            fingerprint = prepare_plan(plan, steps)
+            check_output(plan.job, fingerprint, overwrite=plan.options.overwrite)
+        except IlvError as error:
+            faults.append(f"note: the run would stop: {error}")
+    return list(dict.fromkeys(faults))
 
 
 def run_plan(plan: Plan, steps: Sequence[str], fingerprint: Mapping[str, object]) -> str | None:
@@ -92,16 +114,24 @@ def run_plan(plan: Plan, steps: Sequence[str], fingerprint: Mapping[str, object]
     from ilv_dataset.pipelines.convert import Run
 
     job, options = plan.job, plan.options
-    run = Run(job, options.formats, plan.beam_args)
+    run = Run(job, options.formats, plan.beam_args, options.llm)
     with atomic.locked_output(options.out):
         known = open_output(job, fingerprint, overwrite=options.overwrite)
+        methods = {"parse": run.parse, "ground": run.ground, "write": run.write}
         for step in steps:
-            getattr(run, step)()
+            methods[step]()
         if "write" not in steps:
             return None
         account = run.account()
         run.finish(known)
-    _say([*describe_account(account), *_about_splits(run.list_empty_splits()), *_how_to_look(job)])
+    _say(
+        [
+            *describe_account(account),
+            *damaged_lines(run.list_damaged_shards()),
+            *_about_splits(run.list_empty_splits()),
+            *_how_to_look(job),
+        ]
+    )
     return _too_many_failed(account, options)
 
 
@@ -109,7 +139,8 @@ def _too_many_failed(account: Account, options: ConvertOptions) -> str | None:
     if account.failed_share <= options.max_failed:
         return None
     return (
-        f"{options.dataset}: {account.by_status['failed']} of {account.num_in} spans failed, "
+        f"{options.dataset}: {account.by_status['failed']:,} of "
+        f"{count_noun(account.num_in, 'span')} failed, "
         f"more than --max-failed {options.max_failed:g} allows; all else is written"
     )
 
@@ -119,20 +150,13 @@ def _about_splits(empty: Sequence[str]) -> list[str]:
 
 
 def _how_to_look(job: Job) -> list[str]:
-    program, root = (shlex.quote(path) for path in (sys.argv[0], job.layout.root))
+    root = job.layout.root
     commands = ("inspect", "stats", "validate")
     return [
         "",
-        f"the result is in {job.layout.root}; look at it with",
-        *(f"  {program} {command} {root}" for command in commands),
+        f"the result is in {root}; look at it with",
+        *(f"  {command_line(command, root)}" for command in commands),
     ]
-
-
-def _check_backends(options: ConvertOptions) -> None:
-    if options.extractor != "grammar":
-        raise ConfigError(f"no extractor {options.extractor!r}; expected grammar")
-    if options.verifier != "none":
-        raise ConfigError(f"no verifier {options.verifier!r}; expected none")
 
 
 def _check_remote(job: Job) -> None:

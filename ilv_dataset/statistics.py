@@ -7,13 +7,15 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ilv_dataset.fields import STATUSES
+from ilv_dataset.fields import DAMAGED_REASONS, STATUSES
 from ilv_dataset.formats import files
+from ilv_dataset.formats.markers import peek_marker
 from ilv_dataset.layout import STAGES, Layout
-from ilv_dataset.outputs import list_shards, read_dicts, read_run, read_shard_marker
+from ilv_dataset.outputs import list_shards, read_dicts, read_run
 
 # Leaves: pictures and masks are most of the bytes and tell nothing here.
 _COLUMNS = (
+    "source_shard",
     "span",
     "status",
     "reason",
@@ -49,6 +51,7 @@ class Counts:
 
     splits: dict[str, SplitCounts] = field(default_factory=dict)
     reasons: Counter[tuple[str, str]] = field(default_factory=Counter)  # (status, reason)
+    damaged: set[str] = field(default_factory=set)  # source shards that fetching again may mend
     images: Counter[int] = field(default_factory=Counter)  # pictures of an interleaved span
     kinds: Counter[tuple[str, bool]] = field(default_factory=Counter)  # (kind, grounded)
     object_reasons: Counter[str] = field(default_factory=Counter)
@@ -67,6 +70,8 @@ class Counts:
         counts.by_status[row["status"]] += 1
         if row["reason"]:
             self.reasons[row["status"], row["reason"]] += 1
+        if row["reason"] in DAMAGED_REASONS:
+            self.damaged.add(row["source_shard"])
         if row["status"] == "interleaved":
             self.images[len(row["images"])] += 1
         for found in row["objects"]:
@@ -115,6 +120,7 @@ def output_statistics(layout: Layout, counts: Counts) -> dict[str, Any]:
             {"status": status, "reason": reason, "spans": count}
             for (status, reason), count in _ranked(counts.reasons)
         ],
+        "damaged_shards": sorted(counts.damaged),
         "objects": {
             "count": num_objects,
             "grounded": num_grounded,
@@ -203,6 +209,6 @@ def _listed_sizes(layout: Layout) -> Iterator[tuple[str, int]]:
         return
     for stage in STAGES:
         for shard in [None] if stage == "instructions" else list_shards(layout, stage):
-            marker = read_shard_marker(layout, stage, shard)
+            marker = peek_marker(layout, stage, shard)
             for summary in marker.files if marker else ():
                 yield summary.path, summary.num_bytes

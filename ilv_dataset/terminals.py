@@ -22,7 +22,9 @@ from ilv_dataset.crops import decode_image
 from ilv_dataset.errors import RecordError
 from ilv_dataset.fields import STATUSES
 from ilv_dataset.formats.tables import EpisodeRow
-from ilv_dataset.pictures import mask_of, object_colours, object_facts
+from ilv_dataset.messages import command_line, count_noun, damaged_lines
+from ilv_dataset.pictures import empty_text, mask_of, object_colours, object_facts
+from ilv_dataset.span_frames import describe_steps
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -77,9 +79,11 @@ def showing_count() -> Iterator[Note]:
 
 def overview_parts(overview: Mapping[str, Any]) -> Iterator[RenderableType]:
     """An overview of a dataset, top to bottom."""
-    state = "complete" if overview["complete"] else "not complete: run.json is missing"
+    state = "complete" if overview["complete"] else "not complete: run the same command again"
     yield Text(f"{overview['dataset']} {overview['version']}: {state}", style="bold")
     yield Text(f"in {overview['path']}")
+    for path in overview["damaged"]:
+        yield Text(f"{path}: damaged, so its shard is not complete")
     options = {n.lstrip("-"): v for n, v in overview["config"].items() if n.startswith("--") and v}
     for name, value in {"formats": overview["formats"], **options}.items():
         shown = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
@@ -89,7 +93,7 @@ def overview_parts(overview: Mapping[str, Any]) -> Iterator[RenderableType]:
         counts = account.get("by_status") or {}
         parts = " + ".join(f"{counts.get(status, 0):,} {status}" for status in STATUSES)
         yield Text(f"\n{account.get('num_in', 0):,} spans = {parts}")
-    yield Text(f"\n{overview['num_shards']:,} shards", style="bold")
+    yield Text(f"\n{count_noun(overview['num_shards'], 'shard')}", style="bold")
     yield _shards_table(overview["shards"])
     if len(overview["shards"]) < overview["num_shards"]:
         left = overview["num_shards"] - len(overview["shards"])
@@ -100,7 +104,8 @@ def overview_parts(overview: Mapping[str, Any]) -> Iterator[RenderableType]:
     if overview["examples"]:
         yield Text("\nfor example", style="bold")
         yield _pairs({row["id"]: row["interleaved"] for row in overview["examples"]})
-        yield Text(f"\nilv inspect {overview['path']} --episode first")
+        shown = command_line("inspect", overview["path"], "--episode", "first")
+        yield Text(f"\n{shown}")
 
 
 def span_parts(
@@ -114,9 +119,8 @@ def span_parts(
     """Everything of one span, top to bottom; its crops where the console has the colours."""
     status = f"{row.status} ({row.reason})" if row.reason else row.status
     yield Text(f"{clean(row.span_id)}", style="bold")
-    steps = f"steps {row.step_start} to {row.step_end - 1}"
     which = f"one of {num_spans}" if num_spans > 1 else "its only one"
-    yield Text(f"span {row.span}, {which}, {steps}, {status}")
+    yield Text(f"span {row.span}, {which}, {describe_steps(row)}, {status}")
     if row.message:
         yield Text(clean(row.message))
     yield Text()
@@ -140,29 +144,39 @@ def statistics_parts(found: Mapping[str, Any]) -> Iterator[RenderableType]:
     state = "" if found["complete"] else " (not complete)"
     yield Text(f"{found['dataset']} {found['version']}{state}", style="bold")
     yield Text(f"in {found['path']}\n")
-    yield _table([{"split": split, **counts} for split, counts in found["account"].items()])
+    if found["account"]:
+        yield _table([{"split": split, **counts} for split, counts in found["account"].items()])
+    else:
+        yield Text("no span is grounded yet: run the same command again, or `ilv ground` next")
     objects, crops = found["objects"], found["crops"]
     sections: list[tuple[str, list[dict[str, Any]]]] = [
-        ("why spans are not interleaved", found["reasons"]),
-        (f"{objects['count']:,} objects", [_with_share(row) for row in objects["by_kind"]]),
+        (count_noun(objects["count"], "object"), [_with_share(row) for row in objects["by_kind"]]),
         ("why objects stay text", _counted("reason", objects["by_reason"])),
         (
-            f"{objects['distinct_phrases']:,} distinct phrases, the most frequent",
+            f"{count_noun(objects['distinct_phrases'], 'distinct phrase')}, the most frequent",
             [_with_share(row) for row in objects["top_phrases"]],
         ),
         ("images a span", _counted("images", found["images_per_span"], bars=True)),
         (
-            f"{crops['count']:,} crops",
+            count_noun(crops["count"], "crop"),
             [{"": name, **crops[name]} for name in ("scale", "box_score") if crops[name]],
         ),
         ("cameras that gave a crop", _counted("camera", crops["by_camera"])),
         ("steps into the span", _counted("step", crops["by_step_of_span"], bars=True)),
         ("sizes", [{"": n, "MB": f"{size / 1e6:,.1f}"} for n, size in found["bytes"].items()]),
     ]
+    yield from _section("why spans are not interleaved", found["reasons"])
+    if lines := damaged_lines(found["damaged_shards"]):
+        yield Text("\n".join(["", *lines]))
     for title, rows in sections:
-        if rows:
-            yield Text(f"\n{title}", style="bold")
-            yield _table(rows)
+        yield from _section(title, rows)
+
+
+def _section(title: str, rows: Sequence[Mapping[str, Any]]) -> Iterator[RenderableType]:
+    """A table under its title; nothing where it has no row."""
+    if rows:
+        yield Text(f"\n{title}", style="bold")
+        yield _table(rows)
 
 
 def half_blocks(image: np.ndarray, *, columns: int) -> Text:
@@ -192,7 +206,7 @@ def _print_lines(due: float) -> Note:
 
 def _marked(row: EpisodeRow) -> Text:
     """The instruction with its phrases in colour."""
-    text = Text(clean(row.instruction) or "(empty instruction)")
+    text = Text(clean(row.instruction) or f"({empty_text(row)})")
     colours = object_colours(row.objects)
     for found in row.objects:
         if row.instruction[found.start : found.end] == found.phrase:

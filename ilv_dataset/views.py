@@ -16,10 +16,12 @@ from rich.console import Console, RenderableType
 from ilv_dataset.errors import IlvError
 from ilv_dataset.formats import files
 from ilv_dataset.formats.tables import EpisodeRow
-from ilv_dataset.inspecting import describe_output, load_frames
+from ilv_dataset.inspecting import describe_output
 from ilv_dataset.lookups import find_span, interleaved_spans
+from ilv_dataset.messages import count_noun
 from ilv_dataset.outputs import find_outputs, read_plan
 from ilv_dataset.pictures import draw_sheet, draw_span, mask_of
+from ilv_dataset.span_frames import load_frames
 from ilv_dataset.statistics import count_output, output_statistics
 from ilv_dataset.terminals import (
     open_console,
@@ -42,22 +44,29 @@ def show_overview(path: str, *, limit: int, as_json: bool) -> None:
         _print(console, overview, overview_parts(overview), as_json=as_json)
 
 
-def show_span(path: str, name: str, *, png: Path | None, as_json: bool) -> None:
-    """Prints one span, and draws it where a file is named.
+def show_span(
+    path: str, name: str, *, data_dir: str | None, png: Path | None, as_json: bool
+) -> None:
+    """Prints one span, and before that draws it where a file is named.
+
+    Drawn first, for a reader of what is printed may close the pipe.
+
+    Args:
+        data_dir: where the source is, for frames that the output does not hold.
 
     Raises: IlvError.
     """
     found = find_span(find_outputs(path), name)
     config = read_plan(found.layout)
-    frames, frames_from = load_frames(found)
+    frames, frames_from = load_frames(found, data_dir=data_dir)
+    if png is not None:
+        drawn = draw_span(found.row, frames, frames_from=frames_from, config=config)
+        write_png(png, drawn)
     console = open_console()
     parts = span_parts(
         console, found.row, num_spans=found.num_spans, frames_from=frames_from, config=config
     )
     _print(console, span_json(found.row), parts, as_json=as_json)
-    if png is not None:
-        drawn = draw_span(found.row, frames, frames_from=frames_from, config=config)
-        write_png(png, drawn)
 
 
 def show_sheet(path: str, *, png: Path, limit: int) -> None:
@@ -96,7 +105,7 @@ def show_faults(path: str, *, deep: bool) -> None:
         click.echo(summary, err=found > 0)
         num_faults += found
     if num_faults:
-        raise IlvError(f"{path}: {num_faults:,} {'fault' if num_faults == 1 else 'faults'}")
+        raise IlvError(f"{path}: {count_noun(num_faults, 'fault')}")
 
 
 def span_json(row: EpisodeRow) -> dict[str, Any]:

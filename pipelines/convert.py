@@ -6,19 +6,21 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ilv_dataset.errors import ConfigError, IlvError
+from ilv_dataset.extraction.run import extract_instructions, read_usage
 from ilv_dataset.formats import atomic, files
 from ilv_dataset.formats.atomic import FileSummary
 from ilv_dataset.formats.markers import Marker
 from ilv_dataset.formats.parquet import relative_path
 from ilv_dataset.formats.rlds import interleaved_features_json, interleaved_info_json
 from ilv_dataset.jobs import Job
+from ilv_dataset.llm_options import LlmOptions, model_of
 from ilv_dataset.pipelines import ground_objects, parse_instructions, write_shards
 from ilv_dataset.pipelines.runs import run_graph
 from ilv_dataset.progress import showing_progress
 from ilv_dataset.reports import Account, make_account, run_summary
 from ilv_dataset.selection import ShardPlan
 from ilv_dataset.shards.commits import read_commits
-from ilv_dataset.shards.instructions import read_instructions_marker
+from ilv_dataset.shards.instructions import forget_groundings, read_instructions_marker
 
 STAGE_OF_FORMAT = {"parquet": "steps", "rlds": "rlds"}
 _LABELS_SUFFIX = ".labels.txt"  # Source: tensorflow_datasets, features/class_label_feature.py
@@ -31,16 +33,22 @@ class Run:
     job: Job
     formats: tuple[str, ...]
     beam_args: tuple[str, ...]
+    llm: LlmOptions
 
     def parse(self) -> None:
         """Scans the shards and writes the instructions table."""
-        waiting = self._waiting("parse")
-        if waiting or read_instructions_marker(self.job) is None:
-            self._run(
-                "parse",
-                ["parse"],
-                lambda root: parse_instructions.build(root, self.job, self.job.shards),
-            )
+        marker = read_instructions_marker(self.job)
+        is_retried = self.llm.retry_fallbacks and marker and marker.counts.get("fallback")
+        if not self._waiting("parse") and marker is not None and not is_retried:
+            return
+        self._run(
+            "parse",
+            ["parse"],
+            lambda root: parse_instructions.build(root, self.job, self.job.shards),
+        )
+        if model_of(self.job.extractor) is not None:
+            changed = extract_instructions(self.job, self.llm)
+            forget_groundings(changed, job=self.job)
 
     def ground(self) -> None:
         """Finds and cuts out the objects; needs `parse`."""
@@ -78,6 +86,11 @@ class Run:
             num_records[shard.key.split] = num_records.get(shard.key.split, 0) + added
         return [split for split, count in num_records.items() if count == 0]
 
+    def list_damaged_shards(self) -> list[str]:
+        """Source shards with spans that may be mended by fetching the shard again."""
+        found = zip(self.job.shards, read_commits("parse", job=self.job), strict=True)
+        return [s.file_name for s, marker in found if marker and marker.counts.get("damaged")]
+
     def account(self) -> Account:
         """What became of every span; raises where that does not add up."""
         return make_account(self._markers("parse"), self._markers("ground"))
@@ -93,6 +106,8 @@ class Run:
         }
         small = self._small_files() if "rlds" in formats else []
         summary = run_summary(fingerprint, self.account(), markers, small, formats=formats)
+        if usage := read_usage(self.job):
+            summary["llm"] = usage
         atomic.write_json(self.job.layout.run, summary, out=self.job.layout.out)
 
     def _run(self, label: str, stages: Sequence[str], build: Callable[..., object]) -> None:

@@ -20,9 +20,12 @@ from apache_beam.transforms.environments import SubprocessSDKEnvironment
 from ilv_dataset import errors
 from ilv_dataset.pipelines import worker
 
-LOCAL_RUNNERS = ("FnApiRunner", "DirectRunner", "BundleBasedDirectRunner", "PrismRunner")
+DEFAULT_RUNNER = "FnApiRunner"
+OWN_RUNNERS = (DEFAULT_RUNNER, "DirectRunner")  # run by FnApiRunner, in this process
+LOCAL_RUNNERS = (*OWN_RUNNERS, "BundleBasedDirectRunner", "PrismRunner")
 # A worker in another process hands its errors over as the text of a traceback.
 _OWN_ERROR = re.compile(r"ilv_dataset\.errors\.(\w+): (.*?)(?: \[while running [^\n]*)?$", re.M)
+_INTERRUPT = re.compile(r"^(RuntimeError: )?KeyboardInterrupt\b", re.M)
 _WHILE_RUNNING = re.compile(r" \[while running '[^']*'\]")
 
 
@@ -30,7 +33,7 @@ def runner_name(beam_args: Sequence[str]) -> str:
     """The runner that the flags name; the in-process one where they name none."""
     names = [arg.partition("=")[2] for arg in beam_args if arg.startswith("--runner=")]
     names += [b for a, b in itertools.pairwise(beam_args) if a == "--runner"]
-    return names[-1] if names else LOCAL_RUNNERS[0]
+    return names[-1] if names else DEFAULT_RUNNER
 
 
 def run_graph(build: Callable[[beam.Pipeline], object], beam_args: Sequence[str]) -> None:
@@ -48,6 +51,8 @@ def run_graph(build: Callable[[beam.Pipeline], object], beam_args: Sequence[str]
     except RuntimeError as error:
         # What was raised in the end: an error of ours that led to a bug must not hide it.
         last = str(error).rpartition("Traceback (most recent call last)")[2]
+        if _INTERRUPT.search(last):
+            raise KeyboardInterrupt from error
         found = _OWN_ERROR.search(last)
         if not found:
             raise
@@ -80,12 +85,13 @@ def _choose_runner(beam_args: Sequence[str]) -> tuple[FnApiRunner | None, list[s
     """
     chosen = PipelineOptions(beam_args).view_as(DirectOptions)
     several = chosen.direct_num_workers != 1 and chosen.direct_running_mode == "in_memory"
-    if runner_name(beam_args) not in LOCAL_RUNNERS[:2]:
+    if runner_name(beam_args) not in OWN_RUNNERS:
         return None, list(beam_args)
     if not several and chosen.direct_running_mode != "multi_processing":
         return FnApiRunner(), list(beam_args)
     os.environ[worker.LAUNCHER] = str(os.getpid())
-    command = f"exec {shlex.quote(sys.executable)} -m {worker.__name__}"
+    # Ctrl-C is for the launcher: a worker would print where it was, and ends with it anyway.
+    command = f"trap '' INT; exec {shlex.quote(sys.executable)} -m {worker.__name__}"
     environment = SubprocessSDKEnvironment.from_command_string(command)
     return FnApiRunner(default_environment=environment), [
         *beam_args,

@@ -11,7 +11,7 @@ import functools
 import io
 import json
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,7 +23,7 @@ from ilv_dataset.episodes import IndexedSpan, Probe
 from ilv_dataset.formats.tables import EpisodeRow, GroundedObject, encode_episode
 from ilv_dataset.jobs import Job
 from ilv_dataset.planning import ConvertOptions, plan_job
-from ilv_dataset.records import Detections, Frame, Masks, Phrase, Span
+from ilv_dataset.records import Candidate, Detections, Frame, Masks, Phrase, Span, Verdict
 
 DATASET, VERSION = "ilv_demo", "1.0.0"  # the registered dataset that carries boxes
 WIDTH, HEIGHT = 64, 48
@@ -389,12 +389,28 @@ class FakeSegmenter:
     def __init__(self, *, is_blind: bool = False) -> None:
         self.is_blind = is_blind
         self.boxes: list[list[list[float]]] = []
+        self.points: list[list[list[float]]] = []
+        self.point_score: Callable[[np.ndarray], float] = lambda _: 0.5
 
     def __call__(
         self, images: Sequence[np.ndarray], boxes_xyxy: Sequence[np.ndarray]
     ) -> list[Masks]:
         self.boxes.extend(boxes.tolist() for boxes in boxes_xyxy)
         return [self._cut(image, boxes) for image, boxes in zip(images, boxes_xyxy, strict=True)]
+
+    def segment_points(
+        self, images: Sequence[np.ndarray], points_xy: Sequence[np.ndarray]
+    ) -> list[Masks]:
+        """Cuts 10 x 8 pixels around each point."""
+        self.points.extend(points.tolist() for points in points_xy)
+        return [self._cut_points(*pair) for pair in zip(images, points_xy, strict=True)]
+
+    def _cut_points(self, image: np.ndarray, points: np.ndarray) -> Masks:
+        masks = np.zeros((len(points), *image.shape[:2]), bool)
+        for mask, (x, y) in zip(masks, points.astype(int), strict=True):
+            if not self.is_blind:
+                mask[max(0, y - 4) : y + 4, max(0, x - 5) : x + 5] = True
+        return Masks(masks, np.full(len(points), self.point_score(image), np.float32))
 
     def _cut(self, image: np.ndarray, boxes: np.ndarray) -> Masks:
         masks = np.zeros((len(boxes), *image.shape[:2]), bool)
@@ -403,6 +419,43 @@ class FakeSegmenter:
                 quarter_x, quarter_y = (x1 - x0) // 4, (y1 - y0) // 4
                 mask[y0 + quarter_y : y1 - quarter_y, x0 + quarter_x : x1 - quarter_x] = True
         return Masks(masks, np.full(len(boxes), 0.75, np.float32))
+
+
+class FakeVerifier:
+    """Says what its table has: phrase -> verdict, "match" where it has none; remembers."""
+
+    spec = fingerprint = "fake"
+
+    def __init__(self, table: Mapping[Any, str] | None = None) -> None:
+        """Keys of `table` are phrases, or (phrase, frame_index) for one frame."""
+        self.table = table or {}
+        self.calls: list[list[tuple[str, int]]] = []  # a batch: (phrase, step)
+        self.candidates: list[Candidate] = []
+
+    def __call__(self, candidates: Sequence[Candidate]) -> list[Verdict]:
+        asked = [(c.phrase, c.sighting.frame_index) for c in candidates]
+        self.calls.append(asked)
+        self.candidates.extend(candidates)
+        values = [self.table.get(key, self.table.get(key[0], "match")) for key in asked]
+        return [Verdict(value, f"looks like a {value}") for value in values]
+
+
+class FakePointFinder(FakeVerifier):
+    """Also points at what `points` has: phrase, or (phrase, value of a frame's corner) -> x, y."""
+
+    def __init__(self, table: Mapping[Any, str] | None = None, points: Any = None) -> None:
+        super().__init__(table)
+        self.points = points or {}
+        self.asked: list[list[str]] = []
+
+    def find_points(
+        self, images: Sequence[np.ndarray], phrases: Sequence[str]
+    ) -> list[tuple[float, float] | None]:
+        self.asked.append(list(phrases))
+        keys = [
+            (phrase, int(image[0, 0, 0])) for image, phrase in zip(images, phrases, strict=True)
+        ]
+        return [self.points.get(key, self.points.get(key[0])) for key in keys]
 
 
 _PACKAGE = "tensorflow_datasets.core.features"

@@ -30,6 +30,7 @@ RANKS = {
     "simulation": 2,
     "train": 2,
     "shards": 2,
+    "extraction": 3,
     "stages": 3,
     "pipelines": 4,
     "running": 5,

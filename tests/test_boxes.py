@@ -15,6 +15,7 @@ from ilv_dataset.boxes import (
     clip_boxes,
     drop_unfit_boxes,
     pad_box,
+    rival_score,
     round_boxes,
     round_detections,
     round_scores,
@@ -172,3 +173,17 @@ def test_choose_boxes_when_there_is_none_says_why():
         BoxChoice(None, "absent"),
         BoxChoice(None, "box-too-small"),
     )
+
+
+def test_rival_score_is_the_best_of_another_query_at_the_place():
+    carrot, cup = make_phrase("carrot"), make_phrase("cup")
+    found = make_detections(
+        ((0, 0, 10, 10), 0.9, 0),
+        ((0, 0, 10, 5), 0.3, 1),  # half of it
+        ((0, 0, 10, 4), 0.8, 1),  # too little of it
+        ((0, 0, 10, 10), 0.7, 2),  # the same query, said twice
+    )
+    queries = [carrot, cup, carrot]
+    assert rival_score(found, 0, queries) == pytest.approx(0.3)
+    assert rival_score(found, 1, queries) == pytest.approx(0.9)
+    assert rival_score(make_detections(((0, 0, 10, 10), 0.9, 0)), 0, [carrot]) == 0

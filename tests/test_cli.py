@@ -81,7 +81,8 @@ def test_wrong_use_ends_with_2(option: tuple[str, str], message: str) -> None:
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        (("--extractor", "llm"), "no extractor 'llm'"),
+        (("--extractor", "gpt"), "no extractor 'gpt'; expected auto, grammar, llm, llm:MODEL"),
+        (("--extractor", "llm"), "--extractor llm: name the model"),
         (("--verifier", "vlm"), "no verifier 'vlm'"),
         (("--detector", "owl"), "no detector 'owl'; expected one of source"),
         (("--segmenter", "magic"), "no segmenter 'magic'; expected one of auto"),
@@ -104,9 +105,63 @@ def test_a_choice_that_is_not_there_ends_in_one_line(
 def test_dry_run_prints_the_plan_and_writes_nothing(tmp_path: Path) -> None:
     result = run("convert", "demo", "--out", tmp_path / "out", "--dry-run", "--max-episodes", 3)
     assert result.exit_code == 0
-    assert "episodes   3 in 1 shards" in result.stderr
+    assert "episodes   3 in 1 shard\n" in result.stderr
     assert "detector   source" in result.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_dry_run_says_what_the_run_would_stop_with(tmp_path: Path) -> None:
+    options = ("convert", "demo", "--out", tmp_path / "out", "--detector", "yolo:nowhere.pt")
+    result = run(*options, "--dry-run")
+    assert result.exit_code == 0
+    notes = [line for line in result.stderr.splitlines() if line.startswith("note: ")]
+    assert len(notes) == 1
+    assert notes[0].startswith("note: the run would stop: no weights at nowhere.pt")
+    assert notes[0].removeprefix("note: the run would stop: ") in run(*options).stderr
+
+
+def test_dry_run_of_an_output_of_another_run_says_so(tmp_path: Path) -> None:
+    assert run("parse", "demo", "--out", tmp_path).exit_code == 0
+    result = run("parse", "demo", "--out", tmp_path, "--max-episodes", 3, "--dry-run")
+    assert result.exit_code == 0
+    assert "note: the run would stop: " in result.stderr
+    assert "--max-episodes was None and is 3" in result.stderr
+
+
+@pytest.mark.parametrize("command", [("convert", "demo", "--out"), ("inspect",)])
+def test_a_file_where_a_folder_should_be_is_one_line(
+    tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    path = tmp_path / "file"
+    path.touch()
+    result = run(*command, path)
+    assert result.exit_code == 1
+    assert f"{path}" in result.stderr
+    assert "a file, not a folder" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_an_interrupted_run_says_how_to_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ilv_dataset.running.run_plan", interrupt)
+    result = run("convert", "demo", "--out", tmp_path / "out")
+    assert result.exit_code == 130
+    assert result.stderr.splitlines()[-1] == "interrupted; the same command goes on where it was"
+
+
+def test_simulate_says_how_to_convert_in_a_command_that_can_be_typed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["bin/ilv", "simulate"])
+    monkeypatch.setattr("ilv_dataset.simulation.simulate", lambda out, **_: out / "ilv_demo")
+    out = tmp_path / "my data"
+    lines = run("simulate", "--episodes", 1, out).stderr.splitlines()
+    assert lines[-2] == f"1 episode in {out}/ilv_demo; convert them with"
+    assert lines[-1] == f"  bin/ilv convert demo --data-dir '{out}'"
 
 
 def test_a_mixture_shows_its_sum_before_it_looks_for_data(tmp_path: Path) -> None:

@@ -2,9 +2,11 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from ilv_dataset.cli import main
 
@@ -47,6 +49,23 @@ def test_modules_of_the_file_map_exist() -> None:
     assert names
     for name in names:
         assert any(REPOSITORY.rglob(Path(name).name)), name
+
+
+def test_the_readmes_python_reads_what_its_command_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written, python = README.split("what `make convert DATASET=demo ARGS='")[1].split("```python\n")
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(main, ["convert", "demo", *written.split("'")[0].split()])
+    assert done.exit_code == 0, done.stderr
+    found: dict[str, Any] = {}
+    exec(python.split("```")[0], found)
+    first = found["spans"][0]
+    assert f"# '{first['interleaved']}', two PIL images" in python
+    assert [type(image).__name__ for image in first["images"]] == ["JpegImageFile"] * 2
+    pictures = found["episode"]["interleaved_instruction"]["image_instruction"]
+    assert pictures.dtype.name == "uint8"
+    assert pictures.shape[1:] == (224, 224, 3)
 
 
 def test_readme_shows_the_two_commands() -> None:

@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import io
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from builders import CARROT_XYXY, make_object, make_row, scene, scene_jpeg
+from builders import (
+    CARROT_XYXY,
+    convert,
+    make_episode,
+    make_object,
+    make_row,
+    scene,
+    scene_jpeg,
+    shard_path,
+    write_tfds_folder,
+)
 from converted import ROOT, TRAIN_0, VAL_0, converted_once, copy_converted, run_ilv
 from object_store import upload
 from PIL import Image, ImageColor
@@ -20,7 +32,7 @@ from rich.console import Console
 from ilv_dataset.canvases import COLOURS, HEIGHT_MAX, Mark, Word, draw_flow, draw_frame, words
 from ilv_dataset.errors import ConfigError, StorageError
 from ilv_dataset.formats import files
-from ilv_dataset.inspecting import describe_output, load_frames
+from ilv_dataset.inspecting import describe_output
 from ilv_dataset.layout import Layout
 from ilv_dataset.lookups import find_span, interleaved_spans
 from ilv_dataset.outputs import (
@@ -33,6 +45,7 @@ from ilv_dataset.outputs import (
 )
 from ilv_dataset.pictures import draw_sheet, draw_span, interleaved_items, original_items
 from ilv_dataset.records import ShardKey
+from ilv_dataset.span_frames import describe_steps, load_frames
 from ilv_dataset.terminals import half_blocks, span_parts
 
 TRAIN_1 = TRAIN_0.replace("00000-of", "00001-of")
@@ -72,9 +85,13 @@ def test_find_outputs_knows_one_whose_plan_is_damaged(tmp_path):
     assert len(find_outputs(str(root))) == 1
 
 
-@pytest.mark.parametrize(("name", "says"), [("empty", "no converted"), ("none", "no such folder")])
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [("empty", "no converted"), ("none", "no such folder"), ("file", "a file, not a folder")],
+)
 def test_find_outputs_says_what_it_expected(tmp_path, name, says):
     (tmp_path / "empty" / "a").mkdir(parents=True)
+    (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match=f"{says}.*; expected OUT or OUT/<dataset>/<version>"):
         find_outputs(str(tmp_path / name))
 
@@ -208,6 +225,33 @@ def test_describe_output_of_a_run_that_is_not_complete(tmp_path):
     assert list(overview["schema"]) == ["instructions", "episodes", "rlds"]
 
 
+def test_describe_output_after_the_first_step_has_the_shards_that_were_scanned(tmp_path):
+    root = copy_converted(tmp_path)
+    (root / "run.json").unlink()
+    for name in ("episodes", "steps", "rlds"):
+        shutil.rmtree(root / name)
+    for name in ("ground", "steps", "rlds"):
+        shutil.rmtree(root / ".state" / name)
+    (found,) = find_outputs(str(root))
+    overview = describe_output(found, limit=1)
+    assert (overview["complete"], overview["damaged"], overview["num_shards"]) == (False, [], 3)
+    (shard,) = overview["shards"]
+    assert (shard["episodes"], shard["spans"], shard["interleaved"]) == (2, 3, None)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{"])
+def test_a_shard_whose_marker_is_damaged_is_not_complete(tmp_path, content):
+    root = copy_converted(tmp_path)
+    marker = root / ".state" / "ground" / "train-00000-of-00002.json"
+    marker.write_text(content)
+    lines = run_ilv("inspect", root).stdout.splitlines()
+    assert lines[0] == "ilv_demo 1.0.0: not complete: run the same command again"
+    assert lines[2] == f"{marker}: damaged, so its shard is not complete"
+    assert run_ilv("inspect", root, "--episode", "first").exit_code == 0
+    (root / "run.json").unlink()
+    assert run_ilv("stats", root).exit_code == 0
+
+
 def test_load_frames_come_from_the_steps_table(layout):
     frames, where = load_frames(find_span([layout], "train:0:1#1"))
     assert (list(frames), where) == ([("observation/image", 2)], "from the steps table")
@@ -230,7 +274,7 @@ def test_load_frames_come_from_the_records_where_there_is_no_steps_table(tmp_pat
     shutil.rmtree(root / "rlds")
     assert load_frames(found) == (
         {},
-        "frames are in the steps table or the RLDS shards, and neither was written",
+        "its frames were not written; --data-dir says where the source is",
     )
 
 
@@ -238,7 +282,7 @@ def test_load_frames_corrects_bgr(layout, monkeypatch):
     found = find_span([layout], "first")
     rgb, _ = load_frames(found)
     monkeypatch.setattr(
-        "ilv_dataset.inspecting.channel_orders", lambda _: {"observation/image": "bgr"}
+        "ilv_dataset.span_frames.channel_orders", lambda _: {"observation/image": "bgr"}
     )
     bgr, _ = load_frames(found)
     key = ("observation/image", 0)
@@ -255,9 +299,53 @@ def test_load_frames_of_a_damaged_table_says_so(tmp_path):
     assert "not a readable Parquet file" in reason
 
 
-def test_load_frames_of_a_span_without_an_object(layout):
+def test_load_frames_of_a_broken_span(layout):
     found = find_span([layout], f"{VAL_0}__1")
-    assert load_frames(found) == ({}, "no object of this span was found in a frame")
+    assert load_frames(found) == ({}, "no frame of this span was looked at")
+
+
+def test_load_frames_of_a_span_without_a_crop_has_the_first_of_the_source(layout, tmp_path):
+    found = find_span([layout], f"{TRAIN_1}__1")
+    assert found.row.status == "text_only"
+    source = tmp_path / "source"
+    shutil.copytree(converted_once().parent / "source", source)
+    frames, where = load_frames(found, data_dir=str(source))
+    assert (list(frames), where) == ([("observation/image", 0)], "from the source")
+    # make_episode() draws step 0 with seed 0; JPEG changes a flat region by little.
+    assert np.abs(frames["observation/image", 0].astype(int) - scene(0)).mean() < 4
+    path = shard_path(source, index=1, count=2)
+    path.write_bytes(path.read_bytes() + b"more")
+    reason = f"{path} is not the file that was scanned"
+    assert load_frames(found, data_dir=str(source)) == ({}, reason)
+    path.unlink()
+    nowhere = "its frames were not written; --data-dir says where the source is"
+    assert load_frames(found, data_dir=str(source)) == ({}, nowhere)
+    assert load_frames(found) == ({}, nowhere)  # the bundled sample has no shard of this name
+
+
+@pytest.fixture(scope="module")
+def unread(tmp_path_factory) -> Path:
+    """OUT of a dataset with one shard that is missing."""
+    folder = tmp_path_factory.mktemp("unread")
+    data = write_tfds_folder(folder / "data", {"train": [[make_episode()], [make_episode()]]})
+    shard_path(data, index=1, count=2).unlink()
+    convert(data, folder / "out")
+    return folder / "out"
+
+
+def test_a_record_that_could_not_be_read_says_so(unread, tmp_path):
+    png = tmp_path / "one.png"
+    done = run_ilv("inspect", unread, "--episode", "train:1:0", "--png", png)
+    lines = done.stdout.splitlines()
+    why = "the record could not be read"
+    assert lines[1] == f"span 0, its only one, {why}, failed (missing-shard)"
+    assert f"({why})" in lines
+    assert png.is_file()
+    (layout,) = find_outputs(str(unread))
+    found = find_span([layout], "train:1:0")
+    assert load_frames(found) == ({}, why)
+    assert texts(interleaved_items(found.row, {}, size=20, picture_size=50)) == f"({why})".split()
+    assert describe_steps(dataclasses.replace(found.row, reason="no-steps")) == "no steps"
 
 
 def texts(items: list[Any]) -> list[str]:
@@ -379,6 +467,13 @@ def test_inspect_prints_plain_text_where_there_is_no_terminal():
     assert "\x1b" not in done.stdout
 
 
+def test_inspect_ends_with_a_command_that_can_be_typed(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["bin/ilv", "inspect"])
+    root = copy_converted(tmp_path / "my data")
+    lines = run_ilv("inspect", root).stdout.splitlines()
+    assert f"bin/ilv inspect '{root}' --episode first" in lines
+
+
 def test_inspect_json_is_one_object_a_line():
     (line,) = run_ilv("inspect", converted_once(), "--json").stdout.splitlines()
     assert json.loads(line)["num_shards"] == 3
@@ -397,6 +492,18 @@ def test_inspect_episode_prints_the_objects_and_draws_them(tmp_path):
     with Image.open(png) as picture:
         assert (picture.format, picture.width) == ("PNG", 1260)
     assert f"wrote {png} (1260 x " in done.stderr
+
+
+def test_inspect_draws_before_it_prints(tmp_path, monkeypatch):
+    """A reader such as `head -1` closes the pipe before all is printed."""
+    png = tmp_path / "one.png"
+
+    def close(*_: object, **__: object) -> None:
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    monkeypatch.setattr("ilv_dataset.views._print", close)
+    run_ilv("inspect", converted_once(), "--episode", "first", "--png", png)
+    assert png.is_file()
 
 
 def test_inspect_episode_json_has_the_row_without_its_bytes():
@@ -421,6 +528,7 @@ def test_inspect_png_alone_is_a_sheet(tmp_path):
     [
         (("--episode", "nobody"), "Error: no episode 'nobody'; near it: "),
         (("--png", "/nowhere/at/all.png"), "Error: /nowhere/at/all.png: No such file"),
+        (("--png", "one.txt"), "Error: --png one.txt: expected a name that ends in .png"),
     ],
 )
 def test_inspect_fails_in_one_line(arguments, says):

@@ -117,7 +117,7 @@ def test_encode_parsed_is_plain_json():
 
 
 def test_schema_has_the_fields_and_names_of_the_code():
-    schema = json.loads(files("ilv_dataset.schemas").joinpath("noun_phrases.v1.json").read_text())
+    schema = json.loads(files("ilv_dataset.schemas").joinpath("phrases.v1.json").read_text())
     encoded = encode_parsed(parse_instruction("lift the mug"))
     phrase = schema["properties"]["objects"]["items"]
     for described, value in ((schema, encoded), (phrase, encoded["objects"][0])):

@@ -9,6 +9,8 @@ from click.testing import CliRunner, Result
 
 from ilv_dataset.cli import main
 from ilv_dataset.datasets import find_dataset
+from ilv_dataset.errors import StorageError
+from ilv_dataset.formats import files
 from ilv_dataset.planning import ConvertOptions, plan_job
 
 DEMO = Path(main.callback.__code__.co_filename).parent / "demo"  # type: ignore[union-attr]
@@ -77,8 +79,68 @@ def test_files_of_others_are_never_deleted(tmp_path: Path) -> None:
     (tmp_path / ROOT / "thesis.txt").write_text("years of work")
     found = ilv("convert", "demo", "--out", tmp_path, "--overwrite")
     assert found.exit_code == 1
-    assert "holds thesis.txt but no plan.json: not an output of ours" in found.stderr
+    assert "holds thesis.txt but no plan.json of ours: not an output of ours" in found.stderr
     assert (tmp_path / ROOT / "thesis.txt").read_text() == "years of work"
+
+
+@pytest.mark.parametrize("content", [None, "", '{"ilv_dataset": '])
+def test_an_output_whose_plan_is_lost_is_made_afresh_with_overwrite(
+    tmp_path: Path, content: str | None
+) -> None:
+    command = ("convert", "demo", "--out", tmp_path)
+    assert ilv(*command).exit_code == 0
+    before = read_tree(tmp_path)
+    plan = tmp_path / ROOT / "plan.json"
+    plan.unlink()
+    if content is not None:
+        plan.write_text(content)
+    found = ilv(*command)
+    assert found.exit_code == 1
+    last = found.stderr.splitlines()[-1]
+    assert last.startswith(f"Error: {plan} is missing or damaged")
+    assert last.endswith("use another --out, or --overwrite to start afresh")
+    assert ilv(*command, "--max-episodes", 3, "--overwrite").exit_code == 0
+    assert ilv(*command, "--overwrite").exit_code == 0
+    assert read_tree(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("thesis.txt", "years of work", "holds thesis.txt but no plan.json of ours"),
+        ("steps", "not a folder of ours", "holds steps but no plan.json of ours"),
+        ("plan.json", '{"of": "something else"}', "plan.json: not a plan of ours"),
+    ],
+)
+def test_what_is_not_ours_is_not_deleted_for_want_of_a_plan(
+    tmp_path: Path, name: str, content: str, says: str
+) -> None:
+    (tmp_path / ROOT).mkdir(parents=True)
+    if name == "thesis.txt":
+        (tmp_path / ROOT / ".state").mkdir()
+    (tmp_path / ROOT / name).write_text(content)
+    found = ilv("convert", "demo", "--out", tmp_path, "--overwrite")
+    assert found.exit_code == 1
+    assert says in found.stderr
+    assert (tmp_path / ROOT / name).read_text() == content
+
+
+def test_a_folder_under_another_name_says_the_two_ways_out(tmp_path: Path) -> None:
+    folder = tmp_path / "mine" / "1.0.0"
+    shutil.copytree(DEMO / ROOT, folder)
+    info = folder / "dataset_info.json"
+    info.write_text(info.read_text().replace('"ilv_demo"', '"yours"'))
+    for path in folder.glob("ilv_demo-*"):
+        path.rename(path.with_name(path.name.replace("ilv_demo", "yours")))
+    found = ilv("convert", "mine", "--data-dir", tmp_path, "--dry-run")
+    assert found.exit_code == 1
+    assert (
+        "the folder holds the dataset yours, expected mine for mine; say yours and pass this very "
+        "folder as --data-dir, or rename the folder of the dataset to yours"
+    ) in found.stderr
+    assert ilv("convert", "yours", "--data-dir", folder, "--dry-run").exit_code == 0
+    (tmp_path / "mine").rename(tmp_path / "yours")
+    assert ilv("convert", "yours", "--data-dir", tmp_path, "--dry-run").exit_code == 0
 
 
 def test_only_ground_needs_the_weights(tmp_path: Path) -> None:
@@ -125,6 +187,18 @@ def test_wrong_flags_of_beam_are_one_line(
     assert found.exit_code == 1
     assert message in found.stderr
     assert found.stderr.count("\n") == 1
+
+
+def test_a_dataset_that_a_mixture_lacks_is_named_where_its_bucket_is_out_of_reach(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "_can_reach_google", lambda: False)
+    options = ConvertOptions("fractal", str(tmp_path), data_dir=str(tmp_path), is_part=True)
+    with pytest.raises(
+        StorageError,
+        match=f"^fractal is not in --data-dir {tmp_path}, and gs://gresearch/.* cannot be reached",
+    ):
+        plan_job(options)
 
 
 def test_an_empty_output_folder_is_wrong_use() -> None:

@@ -7,7 +7,7 @@ from builders import make_episode, make_job, write_tfds_folder
 from ilv_dataset import progress
 from ilv_dataset.errors import StorageError
 from ilv_dataset.formats.markers import Marker, write_marker
-from ilv_dataset.progress import count_done, noting_progress, showing_progress
+from ilv_dataset.progress import count_done, noting_progress, showing_count, showing_progress
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def test_count_done_adds_committed_shards_and_notes_of_those_under_way(job, monk
     assert count_done(job, ["parse"]) == 4
     commit(job, "parse", 0)
     commit(job, "ground", 1)
-    assert count_done(job, ["parse", "ground"]) == 5
+    assert count_done(job, ["parse", "ground"]) == 2  # of four records, 4 and 1 done
 
 
 def test_a_note_that_is_being_written_counts_nothing(job, monkeypatch):
@@ -72,6 +72,21 @@ def test_plain_lines_where_there_is_no_terminal(job, capsys):
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("parse: 4 of 4 episodes, ")
     assert "left" not in line
+
+
+def test_two_stages_of_the_same_episodes_count_them_once(job, capsys):
+    for stage in ("steps", "rlds"):
+        for index in (0, 1):
+            commit(job, stage, index)
+    with showing_progress(job, ["steps", "rlds"], "write"):
+        pass
+    assert capsys.readouterr().err.startswith("write: 4 of 4 episodes, ")
+
+
+def test_one_episode_is_no_episodes(capsys):
+    with showing_count(lambda: 1, 1, "simulate"):
+        pass
+    assert capsys.readouterr().err.startswith("simulate: 1 of 1 episode, ")
 
 
 def test_a_line_tells_the_rate_and_what_is_left(job, capsys, monkeypatch):

@@ -60,6 +60,12 @@ def test_describe_account_puts_the_commonest_reason_first():
     ]
 
 
+def test_describe_account_of_one():
+    account = make_account([scanned(1, 1)], [Marker({}, (), {"interleaved": 1})])
+    (line,) = describe_account(account)
+    assert line.startswith("1 span of 1 episode = 1 interleaved + ")
+
+
 def test_run_summary():
     file = FileSummary("a/b", 3, "364b3fb7")
     markers = {"episodes": [Marker({}, (file,), {"spans": 2}), Marker({}, (), {"spans": 1})]}

@@ -7,6 +7,7 @@ import shutil
 from collections import Counter
 
 import pytest
+from builders import convert, make_episode, shard_path, write_tfds_folder
 from converted import converted_once, copy_converted, run_ilv
 
 from ilv_dataset.outputs import find_outputs
@@ -101,6 +102,7 @@ def row(**changes: object) -> dict[str, object]:
         "images": [],
         "objects": [],
         "step_start": 0,
+        "source_shard": "a",
         **changes,
     }
 
@@ -112,6 +114,13 @@ def test_episodes_that_were_promised_and_not_there_are_not_seen():
     counts.add("train", row(span=1, reason="undecodable-image"))
     split = counts.splits["train"]
     assert (split.num_promised, split.num_seen, split.by_status["failed"]) == (3, 1, 4)
+
+
+def test_shards_are_damaged_that_fetching_again_may_mend():
+    counts = Counts()
+    for shard, reason in (("a", "wrong-checksum"), ("b", "no-steps"), ("c", "missing-shard")):
+        counts.add("train", row(source_shard=shard, reason=reason))
+    assert counts.damaged == {"a", "c"}
 
 
 def test_phrases_are_counted_whatever_their_case():
@@ -149,6 +158,17 @@ def test_stats_prints_plain_tables_and_json():
     assert json.loads(line)["images_per_span"] == {"1": 2, "2": 2}
 
 
+def test_stats_name_the_damaged_shards(tmp_path):
+    data = write_tfds_folder(tmp_path / "data", {"train": [[make_episode()], [make_episode()]]})
+    shard_path(data, index=1, count=2).unlink()
+    convert(data, tmp_path / "out")
+    lines = run_ilv("stats", tmp_path / "out").stdout.splitlines()
+    at = lines.index(
+        "damaged or missing in the source; once they are fetched again, run the same command:"
+    )
+    assert lines[at + 1 : at + 3] == ["  ilv_demo-train.tfrecord-00001-of-00002", ""]
+
+
 def test_stats_of_a_damaged_table_is_one_line(tmp_path):
     root = copy_converted(tmp_path)
     (root / "episodes" / "val-00000-of-00001.parquet").write_bytes(b"PAR1")
@@ -161,4 +181,10 @@ def test_stats_without_any_shard_has_no_figures(tmp_path):
     root = copy_converted(tmp_path)
     for folder in (".state/ground", "episodes"):
         shutil.rmtree(root / folder)
-    assert run_ilv("stats", root).exit_code == 0
+    done = run_ilv("stats", root)
+    assert done.exit_code == 0
+    assert done.stdout.splitlines()[2:5] == [
+        "",
+        "no span is grounded yet: run the same command again, or `ilv ground` next",
+        "",
+    ]

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from builders import encode, frame, make_object, make_row, make_span, scene_jpeg
+from builders import Converted, convert, encode, frame, make_object, make_row, make_span, scene_jpeg
 from converted import (
     ROOT,
     TRAIN_0,
@@ -108,6 +108,15 @@ def test_validate_of_a_folder_without_a_dataset_is_one_line(tmp_path):
     )
 
 
+def convert_again(root: Path) -> Converted:
+    """The command that made `converted_once`, on a copy of what it wrote."""
+    return convert(
+        converted_once().parent / "source",
+        root.parents[1],
+        "--formats", "parquet,rlds", "--max-failed", "1", "--detector", "source",
+    )  # fmt: skip
+
+
 def truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-5])
 
@@ -147,6 +156,43 @@ def test_a_run_that_is_not_complete_is_a_fault_and_is_checked_all_the_same(root)
         "run.json: missing: the run is not complete; run the same command again",
         f"{RECORDS}: missing",
     ]
+
+
+@pytest.mark.parametrize(("is_grounded", "step"), [(False, "ilv ground"), (True, "ilv write")])
+def test_a_run_that_is_begun_step_by_step_is_told_the_next(root, is_grounded, step):
+    for name in ("steps", "rlds", ".state/steps", ".state/rlds"):
+        shutil.rmtree(root / name)
+    if not is_grounded:
+        shutil.rmtree(root / "episodes")
+        shutil.rmtree(root / ".state/ground")
+    (root / "run.json").unlink()
+    assert faults_of(root)[0] == (
+        f"run.json: missing: the run is not complete; run the same command again, or `{step}` next"
+    )
+
+
+@pytest.mark.parametrize(
+    "name", [EPISODES, STEPS, INDEX, INSTRUCTIONS, RECORDS, f"{RLDS}/features.json"]
+)
+def test_what_is_said_about_a_wrong_checksum_mends_it(root, name):
+    content = (root / name).read_bytes()
+    flip(root / name)
+    fault = faults_of(root)[0]
+    assert fault.endswith(": delete this file and run the same command again")
+    (root / name).unlink()
+    assert convert_again(root).exit_code == 0
+    assert (root / name).read_bytes() == content
+    assert faults_of(root) == []
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{"])
+def test_a_damaged_marker_says_that_the_shard_is_not_complete(root, content):
+    (root / ".state/ground/train-00000-of-00002.json").write_text(content)
+    fault = faults_of(root)[0]
+    assert fault.startswith(".state/ground/train-00000-of-00002.json: not a marker: ")
+    assert fault.endswith("; the shard is not complete: run the same command again")
+    assert convert_again(root).exit_code == 0
+    assert faults_of(root) == []
 
 
 def test_a_shard_without_its_marker_is_not_committed(root):
@@ -492,6 +538,42 @@ def test_row_faults_name_what_does_not_fit(changes, expected):
 def test_row_faults_look_at_each_object(changes, expected):
     row = dataclasses.replace(ROW, objects=(make_object("carrot", **changes),))
     assert [fault for fault in row_faults(row) if fault.startswith(expected)]
+
+
+MATCHED = (
+    '[{"method": "detect", "camera": "observation/image", "frame_index": 0, "verdict": "match",'
+    ' "reason": "a carrot"}]'
+)
+REJECTED = MATCHED.replace('"match"', '"mismatch"')
+
+
+def test_row_faults_of_verified_objects_are_none():
+    tried = {"verifier": "fake", "frames_tried": '{"detect": {"observation/image": [0, 1]}}'}
+    text = dataclasses.replace(ROW.objects[1], **tried, verdict="mismatch", verdicts=REJECTED,
+                               reason="rejected-by-verifier")  # fmt: skip
+    found = make_object("carrot", **tried, verdict="match", verdicts=MATCHED)
+    assert list(row_faults(dataclasses.replace(ROW, objects=(found, text)))) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"verdicts": "x"}, "'carrot': "),
+        ({"frames_tried": '{"detect": {"a": [2]}}'}, "'carrot' was looked for in frame 2, outside"),
+        ({"verdict": "match"}, "'carrot' has the verdict 'match', its crops []"),
+        ({"verdict": "match", "verifier": None}, "'carrot' has the verdict 'match' of the ver"),
+        ({"verdicts": MATCHED}, "'carrot' has the verdict 'unverified', its crops ['match']"),
+        ({"verdicts": REJECTED, "verdict": "mismatch"}, "'carrot' has the picture of a detect"),
+        ({"verdicts": REJECTED, "verdict": "mismatch"}, "'carrot' has the reason ''"),
+        ({"verdicts": MATCHED, "verdict": "match", "method": "repair"},
+         "'carrot' has the picture of a repair that no verdict accepts"),
+        ({"method": "guess"}, "'carrot' has the picture of a guess that no verdict accepts"),
+    ],
+)  # fmt: skip
+def test_row_faults_look_at_what_was_tried(changes, expected):
+    row = dataclasses.replace(ROW, objects=(make_object("carrot", **changes),))
+    faults = list(row_faults(row))
+    assert [fault for fault in faults if fault.startswith(expected)], faults
 
 
 def test_parsed_faults_compare_with_the_instructions_table():

@@ -6,7 +6,11 @@ Every failure of the storage becomes a one-line `StorageError` that names the pa
 from __future__ import annotations
 
 import contextlib
+import functools
 import shutil
+import socket
+import threading
+import urllib.request
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,6 +24,9 @@ if TYPE_CHECKING:
     from apache_beam.io.filesystems import FileSystems
 
 _CHUNK_BYTES = 4 << 20  # of a file that is read to its end
+_GOOGLE_HOST = "storage.googleapis.com"
+_GOOGLE_MODULES = ("google.api_core.", "google.auth.", "google.cloud.", "google.resumable_media.")
+_REACH_S = 5  # Source: ours; without a network Google's client tries for 120 s
 _REMOTE_THREADS = 32  # Source: ours; 1,000 markers of 50 ms in some two seconds
 T = TypeVar("T")
 R = TypeVar("R")
@@ -48,11 +55,15 @@ def join_path(folder: str, *names: str) -> str:
 
 @contextlib.contextmanager
 def naming_path(path: str) -> Iterator[None]:
-    """Turns an OSError about `path` into a StorageError that names it."""
+    """Turns a failure of the storage about `path` into a StorageError that names it."""
     try:
         yield
     except OSError as error:
         raise StorageError(f"{path}: {error.strerror or error}") from error
+    except Exception as error:
+        if _is_of_google(error):
+            raise StorageError(f"{path}: {error}") from error
+        raise
 
 
 def open_read(path: str) -> BinaryIO:
@@ -158,6 +169,10 @@ def _beam(path: str) -> type[FileSystems]:
     """Beam's filesystems, once it is known that they can serve this scheme."""
     from apache_beam.io.filesystems import FileSystems
 
+    if path.startswith("gs://") and not _can_reach_google():
+        raise StorageError(
+            f"{path}: {_GOOGLE_HOST} cannot be reached within {_REACH_S} s; is there a network?"
+        )
     try:
         FileSystems.get_filesystem(path)
     except ValueError as error:
@@ -166,3 +181,29 @@ def _beam(path: str) -> type[FileSystems]:
             "for gs:// run pip install 'ilv-dataset[gcp]'"
         ) from error
     return FileSystems
+
+
+@functools.cache
+def _can_reach_google() -> bool:
+    """Whether there is a way to Google Cloud Storage; behind a proxy only the client knows."""
+    if urllib.request.getproxies():
+        return True
+    reached = threading.Event()
+
+    def connect() -> None:
+        with (
+            contextlib.suppress(OSError),
+            socket.create_connection((_GOOGLE_HOST, 443), timeout=_REACH_S),
+        ):
+            reached.set()
+
+    # In a thread, for the look-up of the name takes no timeout.
+    thread = threading.Thread(target=connect, daemon=True)
+    thread.start()
+    thread.join(_REACH_S)
+    return reached.is_set()
+
+
+def _is_of_google(error: Exception) -> bool:
+    """Whether Google's client raised it, whose errors mostly are no OSError; it is not imported."""
+    return any(cls.__module__.startswith(_GOOGLE_MODULES) for cls in type(error).__mro__)

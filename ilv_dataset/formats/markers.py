@@ -17,8 +17,8 @@ from ilv_dataset.records import ShardKey
 class Marker:
     """What one stage made of one shard.
 
-    `inputs` are the sizes or checksums of what it was made from: when one changes, because a
-    missing shard arrived or a cut one was fetched again, the shard is done again.
+    `inputs` are the sizes or checksums of what it was made from. When one of our own files
+    changes the shard is done again; when the source does, only where it was damaged or missing.
     """
 
     inputs: Mapping[str, str]
@@ -32,29 +32,34 @@ def write_marker(layout: Layout, stage: str, shard: ShardKey | None, marker: Mar
 
 
 def read_marker(layout: Layout, stage: str, shard: ShardKey | None) -> Marker | None:
-    """The marker of a shard, or of the whole dataset, whose files are still there; else None.
+    """The marker of a shard, or of the whole dataset, whose files are still there; else None."""
+    marker = peek_marker(layout, stage, shard)
+    is_whole = marker is not None and all(
+        files.file_size(files.join_path(layout.root, file.path)) == file.num_bytes
+        for file in marker.files
+    )
+    return marker if is_whole else None
 
-    Raises: StorageError where the file is not a marker.
+
+def peek_marker(layout: Layout, stage: str, shard: ShardKey | None) -> Marker | None:
+    """The marker as it is, without a look at its files; None where there is none, or a damaged one.
+
+    A damaged marker commits nothing: the shard is done again.
     """
     path = layout.marker(stage, shard)
     if not files.exists(path):
         return None
-    marker = decode_marker(path, files.read_bytes(path))
-    whole = all(
-        files.file_size(files.join_path(layout.root, file.path)) == file.num_bytes
-        for file in marker.files
-    )
-    return marker if whole else None
+    text = files.read_bytes(path)
+    try:
+        return decode_marker(path, text)
+    except StorageError:
+        return None
 
 
 def upstream_checksum(layout: Layout, stage: str, shard: ShardKey) -> str:
-    """CRC32C of what an earlier stage wrote for a shard, taken from its marker.
-
-    Raises: StorageError where that stage has not committed the shard.
-    """
-    path = layout.marker(stage, shard)
-    marker = decode_marker(path, files.read_bytes(path))
-    return ",".join(file.crc32c for file in marker.files)
+    """CRC32C of what an earlier stage wrote for a shard, as its marker has it; "" without one."""
+    marker = peek_marker(layout, stage, shard)
+    return ",".join(file.crc32c for file in marker.files) if marker else ""
 
 
 def decode_marker(path: str, text: bytes) -> Marker:
@@ -75,7 +80,9 @@ def decode_marker(path: str, text: bytes) -> Marker:
         TypeError,
         ValueError,
     ) as error:
-        raise StorageError(f"{path}: not a marker: {error}; delete it to redo the shard") from error
+        raise StorageError(
+            f"{path}: not a marker: {error}; the shard is not complete: run the same command again"
+        ) from error
 
 
 def sum_counts(markers: Sequence[Marker]) -> dict[str, int]:

@@ -6,6 +6,7 @@ is in `tables.py` and `steps.py`.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -98,6 +99,8 @@ class ParquetFile:
         finally:
             self._thread.shutdown()
             self._writer.is_open = False  # else pyarrow would write the footer when it is deleted
+            with contextlib.suppress(OSError, StorageError):  # and print why it cannot flush then
+                self._buffered.close()
 
 
 def write_rows(

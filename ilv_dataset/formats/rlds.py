@@ -40,6 +40,8 @@ _OBJECT_FIELDS: Mapping[str, tuple[str, tuple[int, ...], Any]] = {
     "method": ("string", (), ""),
     "verdict": ("string", (), ""),
     "verifier": ("string", (), ""),
+    "verdicts": ("string", (), ""),
+    "frames_tried": ("string", (), ""),
     "reason": ("string", (), ""),
     "source": ("string", (), ""),
 }

@@ -37,6 +37,7 @@ INSTRUCTIONS_SCHEMA = describe_schema(
             ("prompt_digest", pa.string()),
             ("tokens_in", pa.int32()),
             ("tokens_out", pa.int32()),
+            ("fallback", pa.string()),
         ]
     )
 )
@@ -54,6 +55,8 @@ _OBJECT = [
     ("method", pa.string()),
     ("verdict", pa.string()),
     ("verifier", pa.string()),
+    ("verdicts", pa.string()),
+    ("frames_tried", pa.string()),
     ("reason", pa.string()),
     ("source", pa.string()),
 ]
@@ -121,14 +124,16 @@ class GroundedObject:
     grounded: bool
     camera: str | None = None
     frame_index: int | None = None  # step in the episode
-    box_xyxy: tuple[float, ...] | None = None  # the detector's, pixels, max edge exclusive
+    box_xyxy: tuple[float, ...] | None = None  # pixels, max edge exclusive; a repair's: its mask's
     box_score: float | None = None  # 0..1
     mask_rle: str | None = None  # COCO RLE as JSON, see masks.py
     mask_score: float | None = None  # 0..1
     scale: float | None = None  # pixels of the crop a pixel of the frame
     method: str | None = None  # "detect" or "repair"
-    verdict: str | None = None
+    verdict: str | None = None  # one of fields.VERDICTS, or fields.UNVERIFIED
     verifier: str | None = None
+    verdicts: str | None = None  # JSON of all crops that were tried, see attempts.py
+    frames_tried: str | None = None  # JSON of all frames that were looked at, likewise
     reason: str = ""  # "" or one of fields.OBJECT_REASONS
     source: str | None = None  # where the picture is from: "episode"
 

@@ -1,5 +1,11 @@
 """The protocols of the models, and one adapter a file."""
 
-from ilv_dataset.models.protocols import Detector, Segmenter, TextEncoder
+from ilv_dataset.models.protocols import (
+    Detector,
+    PointFinder,
+    Segmenter,
+    TextEncoder,
+    Verifier,
+)
 
-__all__ = ["Detector", "Segmenter", "TextEncoder"]
+__all__ = ["Detector", "PointFinder", "Segmenter", "TextEncoder", "Verifier"]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import functools
 
+from ilv_dataset.models.chat import ChatOptions
 from ilv_dataset.models.detector import load_detector
-from ilv_dataset.models.protocols import Detector, Segmenter
+from ilv_dataset.models.protocols import Detector, Segmenter, Verifier
 from ilv_dataset.models.segmenter import load_segmenter
+from ilv_dataset.models.verifier import load_verifier
 
 
 @functools.cache
@@ -25,3 +27,12 @@ def segmenter_of_process(spec: str, detector: str) -> Segmenter | None:
     Raises: ConfigError.
     """
     return load_segmenter(spec, detector_has_masks=detector_of_process(detector).has_masks)
+
+
+@functools.cache
+def verifier_of_process(spec: str, chat: ChatOptions | None, cache: str) -> Verifier | None:
+    """The verifier that `spec` names; None for "none". Arguments are as in `load_verifier`.
+
+    Raises: ConfigError.
+    """
+    return load_verifier(spec, chat=chat, cache=cache)

@@ -1,13 +1,13 @@
-"""What the stages expect of a detector and a segmenter: batches of plain values in and out."""
+"""What the stages expect of the models: batches of plain values in and out."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from ilv_dataset.records import Detections, Frame, Masks, Phrase
+from ilv_dataset.records import Candidate, Detections, Frame, Masks, Phrase, Verdict
 
 # (N texts) -> (N, D) float32, each row of length 1.
 TextEncoder = Callable[[Sequence[str]], np.ndarray]
@@ -32,7 +32,7 @@ class Detector(Protocol):
 
 
 class Segmenter(Protocol):
-    """Cuts the object in each box out of its background."""
+    """Cuts the object in each box, or at each point, out of its background."""
 
     spec: str
     fingerprint: str
@@ -41,4 +41,42 @@ class Segmenter(Protocol):
         self, images: Sequence[np.ndarray], boxes_xyxy: Sequence[np.ndarray]
     ) -> list[Masks]:
         """Segments `boxes_xyxy[i]`, (N, 4) pixels, in `images[i]`, (H, W, 3) uint8 RGB."""
+        ...
+
+    def segment_points(
+        self, images: Sequence[np.ndarray], points_xy: Sequence[np.ndarray]
+    ) -> list[Masks]:
+        """Segments what lies at each of `points_xy[i]`, (N, 2) pixels, in `images[i]`.
+
+        An empty mask says that nothing was found there.
+        """
+        ...
+
+
+class Verifier(Protocol):
+    """Says whether crops show what their phrases name."""
+
+    spec: str
+    fingerprint: str
+
+    def __call__(self, candidates: Sequence[Candidate]) -> list[Verdict]:
+        """Judges candidates of many spans, each by itself; one verdict each, in order.
+
+        Where a model's reply cannot be used the verdict is "unsure", and the reason says so.
+        """
+        ...
+
+
+@runtime_checkable
+class PointFinder(Verifier, Protocol):
+    """A verifier that can also show where in a frame a thing is."""
+
+    def find_points(
+        self, images: Sequence[np.ndarray], phrases: Sequence[str]
+    ) -> list[tuple[float, float] | None]:
+        """Finds `phrases[i]` in `images[i]`, (H, W, 3) uint8 RGB of any size.
+
+        Returns: (x, y) in pixels of `images[i]`, or None where it is not to be seen. A model is
+            shown the frame as `key_points.fit_frame` makes it.
+        """
         ...

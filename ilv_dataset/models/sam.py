@@ -22,8 +22,8 @@ from ilv_dataset.models.runtime import (
 from ilv_dataset.records import Masks
 
 _VERSION = "sam-v1"
-# The widest batch of boxes decoded at once; each costs its masks at the frame's size.
-_BOXES_PER_BATCH = 16
+# The widest batch of boxes or points decoded at once; each costs masks at the frame's size.
+_PROMPTS_PER_BATCH = 16
 _ADVICE = (
     "fetch sam_vit_b_01ec64.pth from https://dl.fbaipublicfiles.com/segment_anything/ and name it"
     " with --segmenter sam:PATH, or use --segmenter grabcut"
@@ -31,7 +31,7 @@ _ADVICE = (
 
 
 class SamSegmenter:
-    """Encodes a frame once, then asks for the best of three masks of each box."""
+    """Encodes a frame once, then asks for the best of three masks of each box or point."""
 
     def __init__(self, checkpoint: Path, *, spec: str, device: str | None = None) -> None:
         digest = weights_digest(checkpoint, advice=_ADVICE)
@@ -48,31 +48,48 @@ class SamSegmenter:
         """Segments the boxes of (H, W, 3) uint8 RGB images; an image without boxes is free."""
         return [self._segment(*pair) for pair in zip(images, boxes_xyxy, strict=True)]
 
-    def _segment(self, image: np.ndarray, boxes_xyxy: np.ndarray) -> Masks:
-        masks = np.zeros((len(boxes_xyxy), *image.shape[:2]), bool)
-        scores = np.zeros(len(boxes_xyxy), np.float32)
-        if len(boxes_xyxy):
+    def segment_points(
+        self, images: Sequence[np.ndarray], points_xy: Sequence[np.ndarray]
+    ) -> list[Masks]:
+        """Segments what lies at each point (N, 2), one positive point a mask."""
+        return [self._segment(*pair) for pair in zip(images, points_xy, strict=True)]
+
+    def _segment(self, image: np.ndarray, prompts: np.ndarray) -> Masks:
+        """Masks of the boxes (N, 4), or of the points (N, 2), of one image."""
+        masks = np.zeros((len(prompts), *image.shape[:2]), bool)
+        scores = np.zeros(len(prompts), np.float32)
+        if len(prompts):
             self._predictor.set_image(image)
-        for start in range(0, len(boxes_xyxy), _BOXES_PER_BATCH):
-            rows = slice(start, start + _BOXES_PER_BATCH)
-            masks[rows], scores[rows] = self._decode(boxes_xyxy[rows], image.shape[:2])
+        for start in range(0, len(prompts), _PROMPTS_PER_BATCH):
+            rows = slice(start, start + _PROMPTS_PER_BATCH)
+            masks[rows], scores[rows] = self._decode(prompts[rows], image.shape[:2])
         self._predictor.reset_image()
         return Masks(masks, scores)
 
-    def _decode(
-        self, boxes_xyxy: np.ndarray, shape: tuple[int, int]
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Best mask (N, H, W) bool and its score (N,) of each box of the current image.
+    def _encode(self, prompts: np.ndarray, shape: tuple[int, int]) -> tuple[Any, Any]:
+        """Sparse and dense embeddings of boxes (N, 4) or points (N, 2), pixels of the image."""
+        import torch
 
-        As SamPredictor.predict_torch, which would enlarge all three masks of every box at once.
+        predictor = self._predictor
+        corners = np.asarray(prompts, np.float64).reshape(len(prompts), -1, 2)
+        scaled = predictor.transform.apply_coords(corners, shape)
+        coordinates = torch.as_tensor(scaled, dtype=torch.float32, device=predictor.device)
+        if corners.shape[1] == 2:
+            boxes = coordinates.flatten(1)
+            return predictor.model.prompt_encoder(points=None, boxes=boxes, masks=None)
+        points = (coordinates, torch.ones(coordinates.shape[:2], device=predictor.device))
+        return predictor.model.prompt_encoder(points=points, boxes=None, masks=None)
+
+    def _decode(self, prompts: np.ndarray, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+        """Best mask (N, H, W) bool and its score (N,) of each prompt of the current image.
+
+        As SamPredictor.predict_torch, which would enlarge all three masks of all at once.
         """
         import torch
 
         predictor, model = self._predictor, self._predictor.model
-        scaled = predictor.transform.apply_boxes(np.asarray(boxes_xyxy, np.float64), shape)
         with torch.inference_mode():
-            boxes = torch.as_tensor(scaled, dtype=torch.float32, device=predictor.device)
-            sparse, dense = model.prompt_encoder(points=None, boxes=boxes, masks=None)
+            sparse, dense = self._encode(prompts, shape)
             low, quality = model.mask_decoder(
                 image_embeddings=predictor.features,
                 image_pe=model.prompt_encoder.get_dense_pe(),
@@ -81,7 +98,7 @@ class SamSegmenter:
                 multimask_output=True,
             )
             best = quality.argmax(dim=1)
-            masks = np.zeros((len(boxes), *shape), bool)
+            masks = np.zeros((len(prompts), *shape), bool)
             for row, choice in enumerate(best.tolist()):
                 logits = low[row : row + 1, choice : choice + 1]
                 full = model.postprocess_masks(logits, predictor.input_size, shape)

@@ -1,4 +1,8 @@
-"""When a stage is done with a shard: the marker is there, and made from what lies upstream now."""
+"""When a stage is done with a shard: the marker is there, and made from what lies upstream now.
+
+Except for a source shard that was read without damage: what is made of it stays, whatever becomes
+of the source. A new release of a dataset shows in dataset_info.json, which the plan holds.
+"""
 
 from __future__ import annotations
 
@@ -21,13 +25,10 @@ def read_commit(stage: str, shard: ShardPlan, *, job: Job) -> Marker | None:
 
     Raises: StorageError.
     """
-    upstream = UPSTREAM.get(stage)
-    if upstream and not files.exists(job.layout.marker(upstream, shard.key)):
-        return None
     found = read_marker(job.layout, stage, shard.key)
-    if found is None or found.inputs != _inputs(stage, shard, found.counts, job):
-        return None
-    return found
+    if found is None or (stage not in UPSTREAM and not _is_damaged(found.counts)):
+        return found
+    return found if found.inputs == _inputs(stage, shard, found.counts, job) else None
 
 
 def read_commits(stage: str, *, job: Job) -> list[Marker | None]:
@@ -45,6 +46,11 @@ def commit_shard(
         inputs["crc32c"] = _UNREADABLE
     marker = Marker(inputs, (summary,), counts)
     write_marker(job.layout, stage, shard.key, marker)
+
+
+def _is_damaged(counts: Mapping[str, int]) -> bool:
+    """Whether a scan met anything that fetching the shard again may mend."""
+    return bool(counts.get("damaged") or counts.get("missing"))
 
 
 def _inputs(stage: str, shard: ShardPlan, counts: Mapping[str, int], job: Job) -> dict[str, str]:

@@ -16,15 +16,21 @@ from ilv_dataset.formats import files, tables
 from ilv_dataset.formats.example import parse_example
 from ilv_dataset.formats.parquet import read_rows_where, write_rows
 from ilv_dataset.formats.tables import EpisodeRow, GroundedObject
-from ilv_dataset.grounding import Crop, Grounding, ground_spans
+from ilv_dataset.grounding import ground_spans
 from ilv_dataset.interleave import interleave_instruction
 from ilv_dataset.jobs import Job
-from ilv_dataset.models.loading import detector_of_process, segmenter_of_process
+from ilv_dataset.models.loading import (
+    detector_of_process,
+    segmenter_of_process,
+    verifier_of_process,
+)
 from ilv_dataset.phrases import find_indistinct
 from ilv_dataset.progress import noting_progress
 from ilv_dataset.records import Frame, ParsedInstruction, Phrase, SourceObjects
+from ilv_dataset.searches import Crop, Grounding, Trail, add_trail
 from ilv_dataset.selection import ShardPlan
 from ilv_dataset.shards.commits import commit_shard, read_commit
+from ilv_dataset.shards.records import open_source
 from ilv_dataset.shards.scan import read_index
 from ilv_dataset.source_objects import read_source_objects
 
@@ -68,6 +74,7 @@ def ground_rows(shard: ShardPlan, *, job: Job) -> Iterator[EpisodeRow]:
                 detector=detector_of_process(job.detector),
                 segmenter=segmenter_of_process(job.segmenter, job.detector),
                 picture_kinds=job.picture_kinds,
+                verifier=verifier_of_process(job.verifier, job.chat, job.reply_cache),
             )
             by_span = {id(indexed): g for (indexed, _), g in zip(usable, groundings, strict=True)}
             for indexed in window:
@@ -130,7 +137,7 @@ class ShardFrames:
 
     def __init__(self, shard: ShardPlan, job: Job) -> None:
         self._job = job
-        self._path = job.source_path(shard)
+        self._shard = shard
         self._file: BinaryIO | None = None
         self._lock = threading.Lock()
         self._orders = {camera.key: camera.channel_order for camera in job.spec.cameras}
@@ -170,9 +177,9 @@ class ShardFrames:
         )
 
     def _read(self, offset: int, length: int) -> bytes:
-        with self._lock, files.naming_path(self._path):
+        with self._lock, files.naming_path(self._job.source_path(self._shard)):
             if self._file is None:
-                self._file = files.open_read(self._path)
+                self._file = open_source(self._shard, job=self._job)
             self._file.seek(offset)
             return self._file.read(length)
 
@@ -185,7 +192,12 @@ def _grounded_row(row: EpisodeRow, parsed: ParsedInstruction, grounding: Groundi
         **grounding.reasons,
     }
     objects = tuple(
-        _object(phrase, crops.get(position), reasons.get(position, ""))
+        _object(
+            phrase,
+            crops.get(position),
+            reasons.get(position, ""),
+            grounding.trails.get(position, Trail()),
+        )
         for position, phrase in enumerate(parsed.objects)
     )
     if not crops:
@@ -200,10 +212,10 @@ def _grounded_row(row: EpisodeRow, parsed: ParsedInstruction, grounding: Groundi
     )
 
 
-def _object(phrase: Phrase, crop: Crop | None, reason: str) -> GroundedObject:
+def _object(phrase: Phrase, crop: Crop | None, reason: str, trail: Trail) -> GroundedObject:
     place = (phrase.phrase, phrase.start, phrase.end, phrase.query, phrase.kind)
     if crop is None:
-        return GroundedObject(*place, grounded=False, reason=reason)
+        return add_trail(GroundedObject(*place, grounded=False, reason=reason), trail)
     return replace(
         crop.grounded,
         phrase=phrase.phrase,

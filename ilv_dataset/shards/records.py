@@ -7,7 +7,31 @@ from typing import BinaryIO
 from ilv_dataset.episodes import IndexedSpan
 from ilv_dataset.errors import StorageError
 from ilv_dataset.formats import files
+from ilv_dataset.formats.markers import peek_marker
 from ilv_dataset.formats.tfrecord import read_record_at
+from ilv_dataset.jobs import Job
+from ilv_dataset.selection import ShardPlan
+
+
+def open_source(shard: ShardPlan, *, job: Job) -> BinaryIO:
+    """Opens the source of a scanned shard, where it has the size that the scan saw.
+
+    Raises: StorageError.
+    """
+    path = job.source_path(shard)
+    scanned = peek_marker(job.layout, "parse", shard.key)
+    expected = scanned.inputs.get("source") if scanned else None
+    size = files.file_size(path)
+    if size is not None and expected not in (None, str(size)):
+        raise _changed(shard, f"expected {expected} bytes, got {size}", job=job)
+    return files.open_read(path)
+
+
+def _changed(shard: ShardPlan, what: str, *, job: Job) -> StorageError:
+    path, marker = job.source_path(shard), job.layout.marker("parse", shard.key)
+    return StorageError(
+        f"{path} has changed since it was scanned: {what}; delete {marker} and run again"
+    )
 
 
 class SourceRecords:
@@ -16,10 +40,9 @@ class SourceRecords:
     A shard that is missing, or of which nothing is wanted, is never opened.
     """
 
-    def __init__(self, path: str, *, marker: str) -> None:
-        """`marker` is the path of the commit of the scan, for the advice in an error."""
-        self._path = path
-        self._marker = marker
+    def __init__(self, shard: ShardPlan, *, job: Job) -> None:
+        self._shard = shard
+        self._job = job
         self._file: BinaryIO | None = None
         self._offset = -1
         self._record = b"", 0
@@ -40,16 +63,13 @@ class SourceRecords:
             return self._record
         self._record = b"", 0  # before the next is read: one in memory, not two
         if self._file is None:
-            self._file = files.open_read(self._path)
-        with files.naming_path(self._path):
+            self._file = open_source(self._shard, job=self._job)
+        with files.naming_path(self._job.source_path(self._shard)):
             try:
                 self._record = read_record_at(
                     self._file, offset=indexed.offset, length=indexed.length
                 )
             except ValueError as error:
-                raise StorageError(
-                    f"{self._path} has changed since it was scanned: {error}; "
-                    f"delete {self._marker} and run again"
-                ) from error
+                raise _changed(self._shard, str(error), job=self._job) from error
         self._offset = indexed.offset
         return self._record

@@ -82,8 +82,7 @@ def _commit(
     if read_commit(stage, shard, job=job) is None:
         selected = selected_spans(shard, job=job, columns=_EPISODES_COLUMNS.get(stage))
         spans = noting_progress(selected, job=job, stage=stage, shard=shard)
-        scanned = job.layout.marker("parse", shard.key)
-        with SourceRecords(job.source_path(shard), marker=scanned) as records:
+        with SourceRecords(shard, job=job) as records:
             summary, counts = write(spans, records, path, job)
         commit_shard(stage, shard, summary, counts, job=job)
 

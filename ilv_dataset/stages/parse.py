@@ -8,7 +8,7 @@ import apache_beam as beam
 
 from ilv_dataset.grammar import parse_instruction
 from ilv_dataset.jobs import Job
-from ilv_dataset.shards.instructions import write_instructions
+from ilv_dataset.shards.instructions import write_distinct, write_instructions
 from ilv_dataset.shards.scan import scan_shard
 
 
@@ -45,4 +45,20 @@ class ParseInstructions(beam.PTransform):
             # ParsedInstruction -> list of them: text alone, some 100 MB at 150,000
             | "GatherInstructions" >> beam.combiners.ToList()
             | "WriteInstructions" >> beam.Map(write_instructions, job=self.job)
+        )
+
+
+@dataclass
+class GatherInstructions(beam.PTransform):
+    """str -> None: writes the distinct instructions to one file, for the launcher to ask about."""
+
+    job: Job
+
+    def expand(self, instructions: beam.PCollection) -> beam.PCollection:
+        """Wires the transform."""
+        return (
+            instructions
+            # str -> list of them: text alone, some 10 MB at 150,000
+            | "GatherInstructions" >> beam.combiners.ToList()
+            | "WriteDistinct" >> beam.Map(write_distinct, job=self.job)
         )

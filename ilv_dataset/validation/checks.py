@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from ilv_dataset.formats.parquet import relative_path
 from ilv_dataset.layout import Layout
+from ilv_dataset.messages import count_noun
 from ilv_dataset.validation.builders import check_builder, check_columns, check_metadata
 from ilv_dataset.validation.faults import Fault, Report
 from ilv_dataset.validation.manifests import Manifest, read_manifest
@@ -65,20 +66,18 @@ def _is_intact(manifest: Manifest, path: str, intact: frozenset[str]) -> bool:
 
 def _describe(layout: Layout, manifest: Manifest, report: Report, opened: str) -> str:
     counted = report.checked
-    spans, episodes = _count(counted["spans"], "span"), _count(counted["episodes"], "episode")
+    spans = (
+        f"{count_noun(counted['spans'], 'span')} of {count_noun(counted['episodes'], 'episode')}"
+    )
     parts = [
-        f"{_count(counted['files'], 'file')} of {counted['bytes'] / 1e6:,.1f} MB",
-        f"{spans} of {episodes} in {_count(len(manifest.shards), 'shard')}",
-        _count(counted["instructions"], "instruction"),
-        _count(counted["crops"], "crop"),
-        *([_count(counted["steps"], "step")] if "steps" in manifest.stages else []),
-        *([_count(counted["records"], "RLDS record")] if "rlds" in manifest.stages else []),
-        f"{_count(counted['frames'], 'frame')} decoded",
+        f"{count_noun(counted['files'], 'file')} of {counted['bytes'] / 1e6:,.1f} MB",
+        f"{spans} in {count_noun(len(manifest.shards), 'shard')}",
+        count_noun(counted["instructions"], "instruction"),
+        count_noun(counted["crops"], "crop"),
+        *([count_noun(counted["steps"], "step")] if "steps" in manifest.stages else []),
+        *([count_noun(counted["records"], "RLDS record")] if "rlds" in manifest.stages else []),
+        f"{count_noun(counted['frames'], 'frame')} decoded",
         *([opened] if opened else []),
     ]
-    faults = _count(report.num_faults, "fault") if report.num_faults else "no fault"
+    faults = count_noun(report.num_faults, "fault") if report.num_faults else "no fault"
     return f"{layout.dataset} {layout.version}: {', '.join(parts)}: {faults}"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

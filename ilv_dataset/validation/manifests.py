@@ -12,10 +12,10 @@ from typing import Any
 from ilv_dataset.errors import IlvError, StorageError
 from ilv_dataset.formats import files
 from ilv_dataset.formats.atomic import FileSummary
-from ilv_dataset.formats.markers import Marker, sum_counts
+from ilv_dataset.formats.markers import Marker, decode_marker, sum_counts
 from ilv_dataset.formats.parquet import relative_path
 from ilv_dataset.layout import STAGES, Layout
-from ilv_dataset.outputs import parse_shard_name, read_json, read_shard_marker
+from ilv_dataset.outputs import parse_shard_name, read_json
 from ilv_dataset.records import ShardKey
 from ilv_dataset.reports import make_account
 from ilv_dataset.validation.faults import Report
@@ -71,12 +71,12 @@ def stage_path(layout: Layout, stage: str, shard: ShardKey | None) -> str:
 def read_manifest(layout: Layout, report: Report) -> Manifest:
     """Reads what the run says of itself, and reports where that does not agree."""
     plan = _read_manifest_json(layout.plan, report)
+    markers = {stage: dict(_read_markers(layout, stage, report)) for stage in STAGES}
     if files.exists(layout.run):
         run = _read_manifest_json(layout.run, report)
     else:
-        report.fault(layout.run, "missing: the run is not complete; run the same command again")
+        report.fault(layout.run, f"missing: the run is not complete; {_next_step(markers)}")
         run = {}
-    markers = {stage: dict(_read_markers(layout, stage, report)) for stage in STAGES}
     listed = _listed_files(layout, run, report)
     of_markers = {
         file.path: file for found in markers.values() for m in found.values() for file in m.files
@@ -100,6 +100,14 @@ def read_manifest(layout: Layout, report: Report) -> Manifest:
         for message in _run_faults(run, manifest, listed, of_markers):
             report.fault(layout.run, message)
     return manifest
+
+
+def _next_step(markers: Markers) -> str:
+    """What to do about a run that is not complete, also where its steps are run one by one."""
+    if not markers[WHOLE] or markers["steps"] or markers["rlds"]:
+        return "run the same command again"
+    is_grounded = markers["ground"].keys() == markers["parse"].keys()
+    return f"run the same command again, or `ilv {'write' if is_grounded else 'ground'}` next"
 
 
 def _read_manifest_json(path: str, report: Report) -> dict[str, Any]:
@@ -129,16 +137,17 @@ def _read_markers(
             continue  # an index; whether it belongs there is asked of every file
         key = parse_shard_name(name)
         path = files.join_path(layout.markers(stage), name)
+        if path == layout.usage:
+            continue
         if name != "all.json" if stage == WHOLE else key is None:
             report.fault(path, "not the name of a marker")
             continue
         with report.reading(path):
+            marker = decode_marker(path, files.read_bytes(path))
             _check_form(path, read_json(path), report)
-            marker = read_shard_marker(layout, stage, key)
-            if marker is not None and (fault := _marker_fault(layout, stage, key, marker)):
+            if fault := _marker_fault(layout, stage, key, marker):
                 raise StorageError(fault)
-            if marker is not None:
-                yield key, marker
+            yield key, marker
 
 
 def _marker_fault(layout: Layout, stage: str, key: ShardKey | None, marker: Marker) -> str | None:

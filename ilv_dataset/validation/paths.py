@@ -62,7 +62,9 @@ def list_paths(layout: Layout) -> Iterator[str]:
 def _uncommitted(manifest: Manifest) -> Iterator[str]:
     """Files of our own that no marker lists."""
     root = manifest.layout.root
-    yield from (relative_path(path, root) for path in (manifest.layout.plan, manifest.layout.run))
+    layout = manifest.layout
+    own = (layout.plan, layout.run, layout.distinct_instructions, layout.usage)
+    yield from (relative_path(path, root) for path in own)
     for name in RLDS_METADATA:
         yield relative_path(files.join_path(manifest.layout.rlds_folder, name), root)
     for stage in STAGES:
@@ -78,10 +80,16 @@ def _file_fault(path: str, expected: FileSummary) -> str | None:
     if size is None:
         return "missing"
     if size != expected.num_bytes:
-        return f"has {size} bytes, expected {expected.num_bytes}"
+        return f"has {size} bytes, expected {expected.num_bytes}: run the same command again"
     crc = 0
     with files.open_read(path) as file, files.naming_path(path):
         while chunk := file.read(CHUNK_BYTES):
             crc = google_crc32c.extend(crc, chunk)
     found = f"{crc:08x}"
-    return None if found == expected.crc32c else f"has CRC32C {found}, expected {expected.crc32c}"
+    if found == expected.crc32c:
+        return None
+    # A run looks at sizes alone, so it would take the file for whole.
+    return (
+        f"has CRC32C {found}, expected {expected.crc32c}: "
+        "delete this file and run the same command again"
+    )

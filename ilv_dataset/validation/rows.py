@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
+from ilv_dataset.attempts import Attempt, decode_attempts, decode_looks
 from ilv_dataset.crops import CROP_SIZE_PX, decode_image
 from ilv_dataset.episodes import IndexedSpan
 from ilv_dataset.errors import RecordError
@@ -18,10 +19,12 @@ from ilv_dataset.fields import (
     FAILED_REASONS,
     IMAGE_PLACEHOLDER,
     KINDS,
+    METHODS,
     OBJECT_REASONS,
     REJECTED_REASONS,
     STATUSES,
     TEXT_ONLY_REASONS,
+    UNVERIFIED,
 )
 from ilv_dataset.formats.tables import EpisodeRow, GroundedObject
 from ilv_dataset.interleave import interleave_instruction
@@ -39,7 +42,7 @@ REASONS = {
 _NULLABLE = frozenset(
     (
         "camera", "frame_index", "box_xyxy", "box_score", "mask_rle", "mask_score", "scale",
-        "method", "verdict", "verifier", "source",
+        "method", "verdict", "verifier", "verdicts", "frames_tried", "source",
     )
 )  # fmt: skip
 
@@ -215,8 +218,41 @@ def _phrase_faults(objects: Sequence[Phrase | GroundedObject], text: str) -> Ite
             yield f"{found.phrase!r} is of the kind {found.kind!r}"
 
 
+def _trail_faults(found: GroundedObject, row: EpisodeRow) -> Iterator[str]:
+    """Where what was tried for an object does not lead to what became of it."""
+    what = repr(found.phrase)
+    try:
+        attempts = () if found.verdicts is None else decode_attempts(found.verdicts)
+        looks = () if found.frames_tried is None else decode_looks(found.frames_tried)
+    except ValueError as error:
+        yield f"{what}: {error}"
+        return
+    if (found.verdict is None) != (found.verifier is None):
+        yield f"{what} has the verdict {found.verdict!r} of the verifier {found.verifier!r}"
+    values = {attempt.verdict for attempt in attempts}
+    best = next((value for value in ("match", "unsure", "mismatch") if value in values), None)
+    if found.verdict not in ((best,) if attempts else (None, UNVERIFIED)):
+        yield f"{what} has the verdict {found.verdict!r}, its crops {sorted(values)}"
+    if found.grounded and not _is_accepted(found, attempts):
+        yield f"{what} has the picture of a {found.method} that no verdict accepts"
+    if (found.reason in ("rejected-by-verifier", "unsure")) != (best in ("mismatch", "unsure")):
+        yield f"{what} has the reason {found.reason!r}, its crops {sorted(values)}"
+    frames = [look.frame_index for look in looks] + [tried.frame_index for tried in attempts]
+    outside = [frame for frame in frames if not row.step_start <= frame < row.step_end]
+    if outside:
+        yield f"{what} was looked for in frame {outside[0]}, outside the span"
+
+
+def _is_accepted(found: GroundedObject, attempts: Sequence[Attempt]) -> bool:
+    """Whether a verdict accepts the very crop that became the picture, where there are verdicts."""
+    place = (found.method, found.camera, found.frame_index, "match")
+    tried = {(a.method, a.camera, a.frame_index, a.verdict) for a in attempts}
+    return found.method in METHODS and (not attempts or place in tried)
+
+
 def _object_faults(found: GroundedObject, row: EpisodeRow) -> Iterator[str]:
     what = repr(found.phrase)
+    yield from _trail_faults(found, row)
     if found.grounded != (found.reason == ""):
         yield f"{what} is grounded {found.grounded} with the reason {found.reason!r}"
     elif not found.grounded and found.reason not in OBJECT_REASONS:

@@ -62,7 +62,8 @@ class Spans:
             parsed[before] = instruction
         marker = self.manifest.markers[WHOLE].get(None)
         rejected = sum(found.status == "rejected" for found in parsed.values())
-        counts = {"instructions": len(parsed), "rejected": rejected}
+        fallback = sum(bool(found.fallback) for found in parsed.values())
+        counts = {"instructions": len(parsed), "rejected": rejected, "fallback": fallback}
         if marker is not None and dict(marker.counts) != counts:
             self.report.fault(path, f"has {counts}, its marker {dict(marker.counts)}")
         self.parsed = parsed

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from commands import measure_commands
 from detecting import measure_overhead
-from extraction import measure_extraction
+from extraction import ASK_FEW, ASK_MANY, measure_asking, measure_extraction
 from memory import measure_memory
 from rows import Row, format_rows
 from throughput import FULL, QUICK, measure_throughput
@@ -57,6 +57,7 @@ def _groups(options: argparse.Namespace) -> dict[str, Callable[[Path], Iterator[
         ),
         "commands": lambda folder: measure_commands(folder, num_shards=1000, num_rounds=rounds),
         "extraction": lambda _: measure_extraction(shared / "gold", num_rounds=rounds),
+        "asking": lambda _: measure_asking(ASK_FEW if quick else ASK_MANY),
     }
 
 
@@ -67,7 +68,7 @@ def _parse_options() -> argparse.Namespace:
         "--only",
         action="append",
         metavar="GROUP",
-        help="throughput, memory, detecting, commands or extraction; may be repeated",
+        help="throughput, memory, detecting, commands, extraction or asking; may be repeated",
     )
     parser.add_argument("--folder", type=Path, help="where temporary data goes; 3 GB")
     parser.add_argument("--shared", type=Path, default=SHARED, help="folder of gold/ and weights/")

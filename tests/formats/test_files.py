@@ -29,6 +29,57 @@ def test_naming_path_turns_an_os_error_into_one_line():
         raise OSError(errno.ENOSPC, "No space left on device")
 
 
+def test_naming_path_turns_an_error_of_googles_client_into_one_line():
+    from google.api_core.exceptions import Forbidden
+    from google.auth.exceptions import DefaultCredentialsError
+
+    with pytest.raises(StorageError, match=r"^gs://b/a: 403 no"), files.naming_path("gs://b/a"):
+        raise Forbidden("no")
+    with pytest.raises(StorageError, match=r"^gs://b/a: who\?$"), files.naming_path("gs://b/a"):
+        raise DefaultCredentialsError("who?")
+    with pytest.raises(ZeroDivisionError), files.naming_path("gs://b/a"):
+        raise ZeroDivisionError
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    """No proxy, and nothing known of Google yet; tests reach no host, see conftest.py."""
+    monkeypatch.setattr("urllib.request.getproxies", dict)
+    files._can_reach_google.cache_clear()
+    yield
+    files._can_reach_google.cache_clear()
+
+
+@pytest.mark.usefixtures("no_network")
+@pytest.mark.parametrize("use", [files.read_bytes, files.exists, files.list_names])
+def test_without_a_network_a_bucket_is_one_line(use):
+    with pytest.raises(
+        StorageError, match=r"^gs://b/a: storage.googleapis.com cannot be reached within 5 s"
+    ):
+        use("gs://b/a")
+
+
+@pytest.mark.usefixtures("no_network")
+def test_a_look_up_that_hangs_is_not_waited_for(monkeypatch):
+    monkeypatch.setattr(files, "_REACH_S", 0.01)
+    hangs = threading.Event()
+
+    def hang(*_, **__):
+        hangs.wait(20)
+        raise OSError
+
+    monkeypatch.setattr("socket.create_connection", hang)
+    with pytest.raises(StorageError, match="cannot be reached"):
+        files.exists("gs://b/a")
+    hangs.set()
+
+
+@pytest.mark.usefixtures("no_network")
+def test_behind_a_proxy_the_way_is_left_to_the_client(monkeypatch):
+    monkeypatch.setattr("urllib.request.getproxies", lambda: {"https": "http://proxy:1"})
+    assert files._can_reach_google()
+
+
 def test_map_files_keeps_the_order_and_uses_threads_behind_a_scheme():
     def thread_of(name):
         return name, threading.current_thread() is threading.main_thread()

@@ -1,4 +1,5 @@
 import errno
+import gc
 import json
 import warnings
 
@@ -179,7 +180,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path):
     assert [entry.name for entry in tmp_path.iterdir()] == [".tmp"]
 
 
-def test_rows_that_fail_leave_nothing_and_say_nothing_more(tmp_path):
+def test_rows_that_fail_leave_nothing_and_say_nothing_more(tmp_path, capfd):
     def rows():
         yield ROWS[0]
         raise StorageError("the source is gone")
@@ -189,6 +190,8 @@ def test_rows_that_fail_leave_nothing_and_say_nothing_more(tmp_path):
         with pytest.raises(StorageError, match=r"^the source is gone$"):
             write_rows(str(tmp_path / "b"), rows(), SCHEMA, root=str(tmp_path), out=str(tmp_path))
     assert [entry.name for entry in tmp_path.iterdir()] == [".tmp"]
+    gc.collect()
+    assert capfd.readouterr().err == ""
 
 
 def test_a_row_that_does_not_fit_the_columns_is_a_bug(tmp_path):

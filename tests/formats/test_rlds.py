@@ -38,7 +38,8 @@ def cut(record, start, end, *, features=FEATURES, num_steps):
 
 
 def test_encode_interleaved():
-    row = make_row(objects=(make_object(), make_object("plate", grounded=False, box_xyxy=None)))
+    carrot = make_object(frames_tried='{"detect": {"observation/image": [0]}}')
+    row = make_row(objects=(carrot, make_object("plate", grounded=False, box_xyxy=None)))
     found = as_lists(parse_example(encode_interleaved(row)))
     group = {name.removeprefix("interleaved_instruction/"): value for name, value in found.items()}
     assert group["language_instruction"] == [b"put <image> on the plate"]
@@ -51,6 +52,8 @@ def test_encode_interleaved():
     assert group["objects/grounded"] == [1, 0]
     assert group["objects/box_xyxy"] == [8, 8, 24, 16, 0, 0, 0, 0]
     assert group["objects/mask_score"] == [0, 0]
+    assert group["objects/frames_tried"] == [b'{"detect": {"observation/image": [0]}}', b""]
+    assert group["objects/verdicts"] == [b"", b""]
 
 
 def test_encode_interleaved_of_a_span_without_a_picture():

@@ -115,6 +115,44 @@ def test_grabcut_of_odd_images_and_no_boxes():
     assert none.masks.shape == (0, 1, 1)
 
 
+def points(*rows: tuple[float, float]) -> np.ndarray:
+    return np.array(rows, np.float64).reshape(-1, 2)
+
+
+def test_grabcut_finds_what_lies_at_a_point_twice_the_same():
+    image, truth = draw_disc()
+    (found,) = GrabCutSegmenter().segment_points([image], [points((60, 50))])
+    assert (found.masks[0] & truth).sum() / (found.masks[0] | truth).sum() > 0.95
+    assert found.scores.tolist() == [1]
+    (again,) = GrabCutSegmenter().segment_points([image], [points((60, 50))])
+    np.testing.assert_array_equal(found.masks, again.masks)
+
+
+def test_grabcut_keeps_only_what_is_connected_to_the_point():
+    image, _ = draw_disc()
+    image[40:60, 90:100] = (200, 30, 30)
+    (found,) = GrabCutSegmenter().segment_points([image], [points((60, 50))])
+    assert found.masks[0][:, 55:65].any()
+    assert not found.masks[0][:, 88:].any()
+
+
+def test_grabcut_of_points_at_edges_outside_and_in_odd_images():
+    image, _ = draw_disc()
+    (found,) = GrabCutSegmenter().segment_points(
+        [image], [points((0, 0), (119.9, 99.9), (500, 50))]
+    )
+    assert found.masks.shape == (3, 100, 120)
+    assert not found.masks[2].any()
+    pixel, huge = np.zeros((1, 1, 3), np.uint8), np.zeros((8000, 8000, 3), np.uint8)
+    one, other = GrabCutSegmenter().segment_points(
+        [pixel, huge], [points((0, 0)), points((4000, 4000))]
+    )
+    assert one.masks.shape == (1, 1, 1)
+    assert other.masks.shape == (1, 8000, 8000)
+    (none,) = GrabCutSegmenter().segment_points([pixel], [points()])
+    assert none.masks.shape == (0, 1, 1)
+
+
 # --- sam
 
 
@@ -167,6 +205,20 @@ def test_sam_gives_the_predictors_best_mask_of_each_box(checkpoint):
     predictor.set_image(image)
     for box, mask, score in zip(wanted, found.masks, found.scores, strict=True):
         masks, quality, _ = predictor.predict(box=box)
+        np.testing.assert_array_equal(mask, masks[quality.argmax()])
+        assert score == pytest.approx(np.clip(quality.max(), 0, 1), abs=0.0006)
+
+
+def test_sam_gives_the_predictors_best_mask_of_each_point(checkpoint):
+    from segment_anything import SamPredictor
+
+    image, _ = draw_disc()
+    wanted = points((60, 50), (10.5, 20))
+    (found,) = SamSegmenter(checkpoint, spec="sam", device="cpu").segment_points([image], [wanted])
+    predictor = SamPredictor(load_sam(checkpoint))
+    predictor.set_image(image)
+    for point, mask, score in zip(wanted, found.masks, found.scores, strict=True):
+        masks, quality, _ = predictor.predict(point[None], np.ones(1))
         np.testing.assert_array_equal(mask, masks[quality.argmax()])
         assert score == pytest.approx(np.clip(quality.max(), 0, 1), abs=0.0006)
 

@@ -210,6 +210,13 @@ def test_the_account_balances_and_says_why(converted):
     assert account["by_reason"]["failed:missing-shard"] == 2
     assert f"{len(expected)} spans of" in result.stderr
     assert "2 failed: missing-shard" in result.stderr
+    # The first eleven cases damage their shards, and one more promises what is not there.
+    lines = result.stderr.splitlines()
+    at = lines.index(
+        "damaged or missing in the source; once they are fetched again, run the same command:"
+    )
+    names = [f"  {DATASET}-train.tfrecord-{n:05d}-of-{len(CASES):05d}" for n in range(5)]
+    assert lines[at + 1 : at + 7] == [*names, "  and 7 more"]
 
 
 def test_failed_spans_make_the_command_fail_after_all_is_written(converted):

@@ -1,9 +1,11 @@
 """Runs that are stopped, crowded out or repeated: the same bytes, and nothing done twice."""
 
 import contextlib
+import os
 import re
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -173,6 +175,59 @@ def test_shards_that_are_repaired_are_done_again_and_no_others(data, uninterrupt
     assert shards == {f"{index:05d}-of-{NUM_SHARDS:05d}" for index in (1, 3, 4)}
 
 
+@pytest.mark.parametrize("becomes", ["missing", "cut"])
+def test_complete_shards_stay_when_their_source_goes(data, uninterrupted, tmp_path, becomes):
+    source, out = tmp_path / "data", tmp_path / "out"
+    shutil.copytree(data, source)
+    convert(source, out, *FORMATS)
+    path = shard_path(source, index=2, count=NUM_SHARDS)
+    content = path.read_bytes()
+    path.unlink()
+    if becomes == "cut":
+        path.write_bytes(content[:-9])
+    before = states(out)
+    assert convert(source, out, *FORMATS).exit_code == 0
+    assert states(out) == before
+    assert read_tree(out) == uninterrupted
+
+
+@pytest.mark.parametrize(
+    ("becomes", "says"),
+    [("missing", ": No such file or directory"), ("cut", " has changed since it was scanned: ")],
+)
+@pytest.mark.parametrize("stage", ["ground", "steps"])
+def test_what_is_still_to_be_read_of_a_source_that_is_gone_is_one_line(
+    data, uninterrupted, tmp_path, stage, becomes, says
+):
+    source, out = tmp_path / "data", tmp_path / "out"
+    shutil.copytree(data, source)
+    convert(source, out, *FORMATS)
+    markers = out / DATASET / VERSION / ".state" / stage
+    (markers / f"train-00000-of-{NUM_SHARDS:05d}.json").unlink()
+    path = shard_path(source, index=0, count=NUM_SHARDS)
+    content = path.read_bytes()
+    path.unlink()
+    if becomes == "cut":
+        path.write_bytes(content[:-9])
+    found = convert(source, out, *FORMATS)
+    assert found.exit_code == 1
+    assert f"{path}{says}" in only_error(found.stderr)
+    path.write_bytes(content)
+    assert convert(source, out, *FORMATS).exit_code == 0
+    assert read_tree(out) == uninterrupted
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"inputs": '])
+def test_a_shard_whose_marker_is_damaged_is_done_again(data, uninterrupted, tmp_path, content):
+    convert(data, tmp_path, *FORMATS)
+    for stage in ("parse", "ground", "steps", "rlds"):
+        folder = tmp_path / DATASET / VERSION / ".state" / stage
+        (folder / f"train-00002-of-{NUM_SHARDS:05d}.json").write_text(content)
+    (tmp_path / DATASET / VERSION / ".state" / "instructions" / "all.json").write_text(content)
+    assert convert(data, tmp_path, *FORMATS).exit_code == 0
+    assert read_tree(tmp_path) == uninterrupted
+
+
 def test_a_source_that_changes_while_it_is_converted_is_one_line(data, tmp_path):
     broken, out = tmp_path / "data", tmp_path / "out"
     shutil.copytree(data, broken)
@@ -281,6 +336,25 @@ def test_two_runs_at_once_is_one_line(data, tmp_path):
     assert found.stderr.splitlines()[-1] == (
         f"Error: another run is writing to {tmp_path}; wait for it or stop it"
     )
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_ctrl_c_is_one_line_and_the_same_command_goes_on(data, uninterrupted, tmp_path, workers):
+    markers = tmp_path / DATASET / VERSION / ".state" / "parse"
+    arguments = command(data, tmp_path, "--", f"--direct_num_workers={workers}")
+    with subprocess.Popen(
+        arguments, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        while process.poll() is None and not list(markers.glob("*.json")):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=0.002)
+        os.killpg(process.pid, signal.SIGINT)  # what a terminal sends: to the workers as well
+        _, stderr = process.communicate()
+    assert process.returncode == 130
+    assert stderr.splitlines()[-1] == "interrupted; the same command goes on where it was"
+    assert "Traceback" not in stderr
+    assert convert(data, tmp_path, *FORMATS).exit_code == 0
+    assert read_tree(tmp_path) == uninterrupted
 
 
 def test_no_worker_outlives_its_launcher(data, tmp_path):

@@ -44,12 +44,22 @@ def test_a_shard_that_is_scanned_is_committed(job):
     assert committed("parse", job) == [True, True]
 
 
-def test_a_whole_shard_is_told_by_its_size_alone(job, data):
+def test_a_whole_shard_stays_whatever_becomes_of_its_source(job, data):
     scan(job)
     path = shard_path(data, index=1, count=2)
-    os.utime(path, ns=(1, 1))
-    assert committed("parse", job) == [True, True]
     path.write_bytes(path.read_bytes() + b"more")
+    assert committed("parse", job) == [True, True]
+    path.unlink()
+    assert committed("parse", job) == [True, True]
+
+
+def test_a_shard_that_was_missing_is_done_again_when_it_is_there(job, data):
+    path = shard_path(data, index=1, count=2)
+    content = path.read_bytes()
+    path.unlink()
+    scan(job)
+    assert committed("parse", job) == [True, True]
+    path.write_bytes(content)
     assert committed("parse", job) == [True, False]
 
 
@@ -117,8 +127,13 @@ def test_markers_hold_what_they_were_made_from(job):
     }
 
 
-def test_a_marker_that_is_none_is_one_line(job):
+@pytest.mark.parametrize("content", ["", "[]", "{"])
+def test_a_damaged_marker_commits_nothing(job, content):
     scan(job)
-    Path(job.layout.marker("parse", job.shards[0].key)).write_text("{")
-    with pytest.raises(StorageError, match=r"train-00000-of-00002\.json: not a marker"):
-        read_commit("parse", job.shards[0], job=job)
+    ground_shard(job.shards[1], job=job)
+    Path(job.layout.marker("parse", job.shards[1].key)).write_text(content)
+    assert committed("parse", job) == [True, False]
+    assert committed("ground", job) == [False, False]
+    scan(job)
+    assert committed("parse", job) == [True, True]
+    assert committed("ground", job) == [False, True]

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from builders import (
     INSTRUCTION,
+    FakeVerifier,
     decode,
     encode,
     make_episode,
@@ -14,10 +15,11 @@ from builders import (
 )
 
 from ilv_dataset import grammar
+from ilv_dataset.attempts import decode_attempts
 from ilv_dataset.episodes import broken_span
 from ilv_dataset.errors import RecordError
-from ilv_dataset.grounding import Grounding
 from ilv_dataset.records import ParsedInstruction
+from ilv_dataset.searches import Grounding
 from ilv_dataset.shards import ground as ground_module
 from ilv_dataset.shards.ground import ShardFrames, ground_rows, ground_shard, make_row
 from ilv_dataset.shards.instructions import write_instructions
@@ -74,6 +76,45 @@ def test_kinds_that_are_not_wanted_stay_text(tmp_path):
     (row,) = ground_rows(job.shards[0], job=job)
     assert row.interleaved == "put <image> on the plate"
     assert [found.reason for found in row.objects] == ["", "kind-not-pictured"]
+
+
+def test_what_the_source_marks_passes_agreement_however_small(tmp_path):
+    # 18 pixels of the carrot: 18 x 1, which no rule of a detector's box would let pass.
+    labels = np.zeros((48, 64), np.uint8)
+    labels[8, 8:26], labels[24:40, 32:56] = 1, 2
+    record = make_episode(1, steps__observation__segmentation=[encode(labels, "PNG")])
+    job = scanned_job(tmp_path, [record], verifier="agreement")
+    (row,) = ground_rows(job.shards[0], job=job)
+    assert row.interleaved == "put <image> on <image>"
+    assert [(found.verdict, found.verifier) for found in row.objects] == [
+        ("match", "agreement")
+    ] * 2
+
+
+def test_pictures_are_the_same_with_agreement_and_without(tmp_path):
+    episodes = [make_episode(6, seed=n) for n in range(3)]
+    images = {}
+    for verifier in ("none", "agreement"):
+        job = scanned_job(tmp_path / verifier, episodes, verifier=verifier)
+        images[verifier] = [row.images for row in ground_rows(job.shards[0], job=job)]
+    assert images["none"] == images["agreement"]
+
+
+def test_rejected_objects_stay_text_and_say_how_they_were_looked_for(tmp_path, monkeypatch):
+    verifier = FakeVerifier({"carrot": "mismatch"})
+    monkeypatch.setattr(ground_module, "verifier_of_process", lambda *_: verifier)
+    job = scanned_job(tmp_path, [make_episode(6)])
+    ground_shard(job.shards[0], job=job)
+    (row,) = read_table(job.layout.episodes(job.shards[0].key))
+    assert row["interleaved"] == "put the carrot on <image>"
+    carrot, plate = row["objects"]
+    assert (carrot["grounded"], carrot["reason"]) == (False, "rejected-by-verifier")
+    assert (carrot["verdict"], carrot["verifier"]) == ("mismatch", "fake")
+    assert [a.frame_index for a in decode_attempts(carrot["verdicts"])] == [0, 5]
+    assert carrot["frames_tried"] == '{"detect": {"observation/image": [0, 5]}}'
+    assert (plate["verdict"], plate["frames_tried"]) == (
+        "match", '{"detect": {"observation/image": [0]}}',
+    )  # fmt: skip
 
 
 def test_a_shard_of_which_nothing_can_be_used_needs_no_source(tmp_path):

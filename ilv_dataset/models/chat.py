@@ -1,0 +1,398 @@
+"""One OpenAI-compatible endpoint: asks, waits, tries again, counts, and knows when to stop.
+
+The key comes from OPENAI_API_KEY alone; it is in no option, message or file of ours.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import json
+import os
+import random
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self, TypeVar
+
+from ilv_dataset.errors import ConfigError, EndpointError, IlvError, ReplyError
+from ilv_dataset.models.faults import Fault, Unsupported
+from ilv_dataset.models.http_texts import http_error, is_http_url, retry_after_s
+from ilv_dataset.prompts import Prompt
+
+KEY_VARIABLE = "OPENAI_API_KEY"
+OPENAI_URL = "https://api.openai.com/v1"
+PARAMETERS: Mapping[str, Any] = {"temperature": 0}  # part of every cache key
+REPLY_BYTES_MAX = 4 << 20  # Source: ours; twenty times the longest honest reply
+TRIES_MAX = 3  # of a request that the endpoint, being alive, cannot answer
+FAILURES_MAX = 8  # requests in a row; then it is not the requests' fault
+PATIENCE_S = 30.0  # without a sign of life
+BUSY_PATIENCE_S = 600.0  # with nothing but "busy"
+_BACKOFF_S, _BACKOFF_MAX_S = 0.5, 8.0
+_BUSY = (429, 503)
+_UNPAID = 402
+_NO_KEY = "no-key-is-set"  # the client wants a text
+_REFUSED_KEY = f"the key in {KEY_VARIABLE} is refused"
+# What a server may be able to do, best first; it is found out with the first request.
+_FORMATS = ("json_schema", "json_object", "text")
+_HARMLESS = '{"items": []}'  # nothing in it can be refused
+
+T = TypeVar("T")
+Content = str | Sequence[Mapping[str, Any]]  # a text, or parts of a message
+
+
+@dataclass(frozen=True)
+class ChatOptions:
+    """Where a model is asked, and how much; nothing in it changes what it answers."""
+
+    model: str
+    base_url: str = OPENAI_URL
+    concurrency: int = 16
+    timeout_s: float = 60.0
+    max_requests: int | None = None
+    max_tokens: int | None = None
+    patience_s: float = PATIENCE_S
+
+
+@dataclass
+class Usage:
+    """What has been asked so far."""
+
+    requests: int = 0
+    tokens_in: int = 0
+    tokens_out: int = 0
+
+    @property
+    def tokens(self) -> int:
+        """In and out."""
+        return self.tokens_in + self.tokens_out
+
+
+@dataclass(frozen=True)
+class Reply:
+    """The text of one reply, and what it took."""
+
+    text: str
+    tokens_in: int
+    tokens_out: int
+    fault: str = ""  # one of fields.REPLY_FAULTS, where there is no text
+
+
+class Chat:
+    """Asks one model; use it in `async with`, from one event loop."""
+
+    def __init__(self, options: ChatOptions) -> None:
+        """Raises: ConfigError where the endpoint needs a key and there is none."""
+        self.options = options
+        self.usage = Usage()
+        self.has_succeeded = False
+        self._key = api_key(options.base_url)
+        self._format: str | None = None
+        self._prompt: Prompt | None = None  # of the last request
+        self._parameters = dict(PARAMETERS)
+        self._num_failed = 0  # in a row
+        self._end: IlvError | None = None  # why nothing more can be asked
+        self._in_flight = 0
+
+    async def __aenter__(self) -> Self:
+        from openai import AsyncOpenAI
+
+        self.client = AsyncOpenAI(
+            api_key=self._key,
+            base_url=self.options.base_url,
+            max_retries=0,
+            timeout=self.options.timeout_s,
+        )
+        self._settling = asyncio.Lock()
+        self._clock = asyncio.get_running_loop().time
+        self._alive_at = self._paused_until = self._clock()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.client.close()
+
+    async def ask(self, prompt: Prompt, content: Content) -> Reply:
+        """One reply to one request.
+
+        Raises: ReplyError where this request cannot be answered; EndpointError where none can,
+            or the budget is spent; ConfigError where the model or the key is refused.
+        """
+        self._prompt = prompt
+        try:
+            if self._format is None:
+                async with self._settling:  # the others wait until it is known what is taken
+                    if self._format is None:
+                        return await self._settle(prompt, content)
+            return await self._persist(functools.partial(self._send, prompt, content, self._format))
+        except Unsupported as error:
+            raise ReplyError("bad-request", str(error)) from error
+        except (ConfigError, EndpointError) as error:
+            self._end = error
+            raise
+
+    async def _settle(self, prompt: Prompt, content: Content) -> Reply:
+        """The first reply; where it is refused, finds out whether all are or it alone."""
+        try:
+            return await self._find_format(prompt, content)
+        except Unsupported as error:
+            try:
+                await self._find_format(prompt, _HARMLESS)
+            except Unsupported:
+                url = self.options.base_url
+                raise ConfigError(f"{url} refuses every request: {error}") from error
+            raise
+
+    async def _find_format(self, prompt: Prompt, content: Content) -> Reply:
+        """A reply in the best format that the server takes, which then is known."""
+        refused = ""
+        for kind in _FORMATS:
+            for _ in range(2):
+                try:
+                    reply = await self._persist(
+                        functools.partial(self._send, prompt, content, kind)
+                    )
+                except Unsupported as error:
+                    refused = str(error)
+                    if "temperature" not in refused or not self._parameters:
+                        break
+                    self._parameters = {}
+                else:
+                    self._format = kind
+                    return reply
+        raise Unsupported(refused)
+
+    async def call(self, make: Callable[[], Awaitable[T]]) -> T:
+        """What another request to the endpoint gives, with the same patience; it is not counted.
+
+        Raises: EndpointError, ConfigError.
+        """
+        try:
+            return await self._persist(lambda: self._attempt(make))
+        except (Unsupported, ReplyError) as error:
+            raise EndpointError(f"{self.options.base_url}: {error}") from error
+
+    async def _persist(self, attempt: Callable[[], Awaitable[T]]) -> T:
+        """Tries until there is a reply, or it is clear that there will be none."""
+        begun, tries, num_faults = self._clock(), 0, 0
+        while True:
+            await self._wait_for_pause()
+            if self._end is not None:  # those that waited need not find out for themselves
+                raise self._end
+            try:
+                return await attempt()
+            except Fault as fault:
+                tries += 0 if fault.is_busy else 1
+                await self._judge(fault, tries, begun)
+                backoff_s = min(_BACKOFF_S * 2 ** min(num_faults, 9), _BACKOFF_MAX_S)
+                num_faults += 1
+                wait_s = backoff_s * random.uniform(0.5, 1)
+                if fault.wait_s:  # 0 would be no wait at all, again and again
+                    self._paused_until = max(self._paused_until, self._clock() + fault.wait_s)
+                    wait_s = 0.0
+                await asyncio.sleep(wait_s)
+
+    async def _wait_for_pause(self) -> None:
+        while (left_s := self._paused_until - self._clock()) > 0:
+            await asyncio.sleep(left_s)
+
+    def spend(self, num_requests: int = 1) -> None:
+        """Counts requests before they are sent; what is under way is reckoned as it usually is.
+
+        Raises: EndpointError where they are more than the budget has.
+        """
+        options, usage = self.options, self.usage
+        if options.max_requests is not None and (
+            usage.requests + num_requests > options.max_requests
+        ):
+            raise EndpointError(
+                f"--llm-max-requests {options.max_requests:,} are spent; run again to go on"
+            )
+        if options.max_tokens is not None:
+            a_request = usage.tokens / max(1, usage.requests - self._in_flight)
+            if usage.tokens + self._in_flight * a_request >= options.max_tokens:
+                raise EndpointError(
+                    f"--llm-max-tokens {options.max_tokens:,} are spent; run again to go on"
+                )
+        usage.requests += num_requests
+
+    def count(self, reply: Reply) -> None:
+        """Counts a reply that has come: a sign of life."""
+        self.usage.tokens_in += reply.tokens_in
+        self.usage.tokens_out += reply.tokens_out
+        self._alive_at, self._num_failed, self.has_succeeded = self._clock(), 0, True
+
+    async def _judge(self, fault: Fault, tries: int, begun: float) -> None:
+        """Returns where it is worth while to try again."""
+        url, silent_s = self.options.base_url, self._clock() - self._alive_at
+        if fault.is_busy:
+            if (fault.wait_s or 0.0) > BUSY_PATIENCE_S or silent_s > BUSY_PATIENCE_S:
+                raise EndpointError(f"{url} is busy ({fault}); run again later to go on") from fault
+            return
+        if tries >= TRIES_MAX and (self._alive_at > begun or await self._answers()):
+            self._num_failed += 1
+            if self._num_failed >= FAILURES_MAX or not self.has_succeeded:
+                await self._ask_harmless()
+            if self._num_failed >= FAILURES_MAX:
+                raise EndpointError(
+                    f"{url}: {FAILURES_MAX} requests in a row failed, the last with: {fault}; "
+                    "run again to go on"
+                ) from fault
+            raise ReplyError(fault.reason, str(fault)) from fault
+        if silent_s > self.options.patience_s and not await self._answers():
+            raise EndpointError(f"{url} cannot be reached ({fault}); run again to go on") from fault
+
+    async def _ask_harmless(self) -> None:
+        """An answer to it says that the requests are at fault and not the endpoint: see `count`."""
+        with contextlib.suppress(Fault, Unsupported, ReplyError):
+            if self._prompt is not None:
+                await self._send(self._prompt, _HARMLESS, self._format or _FORMATS[-1])
+
+    async def _answers(self) -> bool:
+        """Whether the endpoint is there at all, whatever it says."""
+        import openai
+
+        try:
+            await self.client.models.list(timeout=min(10.0, self.options.timeout_s))
+        except openai.APIStatusError as error:
+            return error.status_code < 500
+        except openai.APIError:
+            return False
+        return True
+
+    async def _send(self, prompt: Prompt, content: Content, kind: str) -> Reply:
+        """One attempt to get a reply.
+
+        Raises: Fault, Unsupported, ReplyError, ConfigError, EndpointError.
+        """
+        self.spend()
+        self._in_flight += 1
+        try:
+            received = await self._attempt(lambda: self._receive(prompt, content, kind))
+        finally:
+            self._in_flight -= 1
+        reply = decode_completion(received)
+        if reply is None:
+            begin = received[:1000].decode("utf-8", "replace")
+            raise Fault("server-error", f"not a chat completion: {self._quote(begin)}")
+        self.count(reply)
+        if reply.fault:  # the same request would only get the same again
+            raise ReplyError(reply.fault, f"the reply is of no use: {reply.fault}")
+        return reply
+
+    async def _receive(self, prompt: Prompt, content: Content, kind: str) -> bytes:
+        body = chat_request(prompt, content, self.options.model, kind, self._parameters)
+        # What does not change goes round the client's own encoding: 1 ms of it a request.
+        request = self.client.chat.completions.with_streaming_response.create(
+            model=body.pop("model"), messages=body.pop("messages"), extra_body=body
+        )
+        received = bytearray()
+        async with request as response:
+            try:
+                async for chunk in response.iter_bytes():
+                    received += chunk
+                    if len(received) > REPLY_BYTES_MAX:
+                        raise ReplyError("reply-too-large", f"over {REPLY_BYTES_MAX:,} bytes")
+            except http_error(response.http_response) as error:
+                raise Fault("server-error", self._quote(error)) from error
+        return bytes(received)
+
+    async def _attempt(self, make: Callable[[], Awaitable[T]]) -> T:
+        """One request in bounded time; what can go wrong with it becomes an error of ours."""
+        import openai
+
+        try:
+            async with asyncio.timeout(self.options.timeout_s):
+                return await make()
+        except (TimeoutError, openai.APITimeoutError) as error:
+            raise Fault("timed-out", f"no reply in {self.options.timeout_s:g} s") from error
+        except openai.APIStatusError as error:
+            raise await self._refusal(error) from error
+        except openai.APIError as error:
+            raise Fault("server-error", self._quote(error.__cause__ or error)) from error
+
+    async def _refusal(self, error: Any) -> Exception:
+        """What an HTTP status means to us; `error` is an openai.APIStatusError."""
+        status, message = error.status_code, f"HTTP {error.status_code}: {self._quote(error)}"
+        if error.code == "insufficient_quota" or status == _UNPAID:
+            return EndpointError(f"{self.options.base_url}: {message}")
+        if status in _BUSY:
+            return Fault("busy", message, retry_after_s(error.response.headers))
+        if status == 401:  # what servers say here mostly quotes the key
+            return ConfigError(f"{self.options.base_url}: HTTP 401: {_REFUSED_KEY}")
+        if status == 403:
+            return ConfigError(f"{self.options.base_url}: {message}")
+        if status == 404:
+            return ConfigError(f"{self.options.base_url}: {message}; {await self._names()}")
+        if status in (400, 413, 422):
+            return Unsupported(message)
+        return Fault("server-error", message)
+
+    async def _names(self) -> str:
+        """What may help where nothing was found: the models that are there."""
+        import openai
+
+        try:
+            names = sorted([model.id async for model in self.client.models.list()])
+        except openai.APIError:
+            return "is --llm-base-url right? It mostly ends in /v1"
+        return f"it has {', '.join(names[:8]) or 'no models'}"
+
+    def _quote(self, error: Any) -> str:
+        """What an error says, on one line, without the key."""
+        body = getattr(error, "body", None)
+        said = body.get("message") if isinstance(body, dict) else None
+        text = " ".join(str(said or error).split()).replace(self._key, "***")
+        return text[:200] or type(error).__name__
+
+
+def api_key(base_url: str) -> str:
+    """What an endpoint is sent: the key from the environment; one's own mostly need none.
+
+    Raises: ConfigError where the URL or the key cannot be one.
+    """
+    if not is_http_url(base_url):
+        raise ConfigError(f"no URL: {base_url!r}; expected one such as http://localhost:8000/v1")
+    key = os.environ.get(KEY_VARIABLE, "").strip()
+    if not key.isascii() or (key and not key.isprintable()):  # httpx would quote it
+        raise ConfigError(f"the key in {KEY_VARIABLE} has characters that no key has")
+    if not key and base_url.startswith(OPENAI_URL):
+        raise ConfigError(
+            f"{OPENAI_URL} needs a key in {KEY_VARIABLE}; for a server of your own name it with "
+            "--llm-base-url, such as http://localhost:8000/v1"
+        )
+    return key or _NO_KEY
+
+
+def chat_request(
+    prompt: Prompt, content: Content, model: str, kind: str, parameters: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The body of one request; `kind` is json_schema, json_object or text."""
+    schema = {"name": prompt.name.replace(".", "_"), "strict": True, "schema": prompt.json_schema}
+    formats: dict[str, Mapping[str, Any]] = {
+        "json_schema": {"response_format": {"type": "json_schema", "json_schema": schema}},
+        "json_object": {"response_format": {"type": "json_object"}},
+        "text": {},
+    }
+    messages = [
+        {"role": "system", "content": prompt.text},
+        {"role": "user", "content": content},
+    ]
+    return {"model": model, "messages": messages, **parameters, **formats[kind]}
+
+
+def decode_completion(body: bytes) -> Reply | None:
+    """The reply in the body of a chat completion; None where it is not one."""
+    try:
+        completion = json.loads(body)
+        message = completion["choices"][0]["message"]
+        text, refusal = message.get("content"), message.get("refusal")
+        usage = completion.get("usage") or {}
+        tokens_in = int(usage.get("prompt_tokens") or 0)
+        tokens_out = int(usage.get("completion_tokens") or 0)
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return None
+    if refusal:
+        return Reply("", tokens_in, tokens_out, "refused")
+    if not isinstance(text, str) or not text.strip():
+        return Reply("", tokens_in, tokens_out, "empty-reply")
+    return Reply(text, tokens_in, tokens_out)
