@@ -11,7 +11,8 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Se
 from typing import Any, Protocol, TypeVar
 
 from ilv_dataset.errors import EndpointError, IlvError, ReplyError
-from ilv_dataset.models.chat import Chat, Content, Reply
+from ilv_dataset.models.chat import Chat
+from ilv_dataset.models.chat_bodies import Content, Reply
 from ilv_dataset.prompts import Prompt
 from ilv_dataset.replies import decode_items
 from ilv_dataset.reply_cache import ReplyCache
@@ -61,6 +62,7 @@ async def ask_items(
     chat: Chat,
     cache: ReplyCache,
     items_per_request: int,
+    failed: Sequence[tuple[T, ReplyError]] = (),
     on_settled: Callable[[int], None] = lambda _: None,
 ) -> None:
     """Asks about distinct items that the cache does not hold; afterwards it holds all of them.
@@ -69,20 +71,21 @@ async def ask_items(
     is kept with its `fault`, so that it is not asked for ever.
 
     Args:
+        failed: items that have been asked once, and why there was no answer.
         on_settled: told how many items are settled, each time some are.
 
     Raises: EndpointError where the endpoint fails or the budget is spent, once what is under way
         has come; ConfigError; StorageError.
     """
-    again: list[tuple[T, ReplyError]] = []
+    again: list[tuple[T, ReplyError]] = list(failed)
 
     async def ask_first(batch: Sequence[T]) -> None:
         faults = await ask_once(task, batch, {}, chat, cache)
         again.extend(faults)
         on_settled(len(batch) - len(faults))
 
-    async def ask_last(failed: tuple[T, ReplyError]) -> None:
-        item, error = failed
+    async def ask_last(fault: tuple[T, ReplyError]) -> None:
+        item, error = fault
         reasons = {task.key(item): f"{error.reason}: {error}"}
         for _, last in await ask_once(task, [item], reasons, chat, cache):
             give_up(task.key(item), last, chat, cache)
@@ -148,13 +151,17 @@ def read_reply(
 def give_up(key: str, error: ReplyError, chat: Chat, cache: ReplyCache) -> None:
     """Keeps why there is no answer about an item, so that it is not asked for ever.
 
+    What may be the endpoint's own fault is kept for this run alone.
+
     Raises: EndpointError where it is the endpoint that has never answered; StorageError.
     """
     if error.reason in _SERVER_FAULTS and not chat.has_succeeded:
-        raise EndpointError(
-            f"{chat.options.base_url} has answered nothing yet ({error}); run again to go on"
-        )
-    cache.write(key, {"asked": key, "fault": error.reason, "message": str(error)[:200]})
+        raise EndpointError(f"{chat.url} has answered nothing yet ({error}); run again to go on")
+    answer = {"asked": key, "fault": error.reason, "message": str(error)[:200]}
+    if error.reason in _SERVER_FAULTS:
+        cache.passing[key] = answer
+    else:
+        cache.write(key, answer)
 
 
 def _share(reply: Reply, position: int, num: int) -> dict[str, Any]:

@@ -13,12 +13,14 @@ import click
 
 from ilv_dataset import __version__
 from ilv_dataset.command_options import (
+    check_png,
+    crop_options,
     expand_folder,
     extractor_options,
     llm_options,
     run_options,
 )
-from ilv_dataset.errors import ConfigError, IlvError
+from ilv_dataset.errors import IlvError
 
 # Every import below a command is made there: `ilv --help` answers in a tenth of a second.
 
@@ -185,6 +187,38 @@ def evaluate_extractor(gold: Path, extractor: str, as_json: bool, **values: Any)
     click.echo("\n".join(describe_evaluation(found, as_json=as_json)))
 
 
+@evaluate.command("crops")
+@crop_options
+def evaluate_crops(
+    path: str | None, truth: Path | None, data_dir: str | None, images: Path | None, **values: Any
+) -> None:
+    """How right crops are, by true boxes and masks, with 95 % intervals and the worst drawn.
+
+    Judges the crops of the converted datasets at PATH whose source marks its objects, or those
+    that models make of the labelled images of a --truth file. A crop is right where its box has
+    an IoU of 0.5 with the named object's and no other object's fits better.
+
+    \b
+    Example:
+        ilv eval crops out --png worst.png
+        ilv eval crops --truth coco.json --detector yolo-world:yolov8s-worldv2.pt --segmenter sam
+    """
+    from ilv_dataset.crop_evaluation import Grounders
+    from ilv_dataset.crop_views import show_model_scores, show_output_scores
+
+    models = {name: values.pop(name) for name in ("detector", "segmenter", "verifier")}
+    vlm_base_url = values.pop("vlm_base_url")
+    if (path is None) == (truth is None):
+        raise click.UsageError("name PATH, a converted dataset, or --truth, labelled images")
+    if truth is None:
+        show_output_scores(str(path), data_dir=data_dir, **values)
+    elif models["detector"] is None:
+        raise click.UsageError("--truth: name the --detector that is to be measured")
+    else:
+        grounders = Grounders(**models, vlm_base_url=vlm_base_url)
+        show_model_scores(truth, grounders, images=images, **values)
+
+
 @main.command()
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--episodes", type=click.IntRange(min=1), default=20, show_default=True)
@@ -209,12 +243,6 @@ def simulate(out: Path, episodes: int, seed: int, workers: int) -> None:
     click.echo(f"  {command_line('convert', 'demo', '--data-dir', str(out))}", err=True)
 
 
-def _png(_: click.Context, __: click.Parameter, value: Path | None) -> Path | None:
-    if value is not None and value.suffix.lower() != ".png":
-        raise ConfigError(f"--png {value}: expected a name that ends in .png")
-    return value
-
-
 @main.command()
 @click.argument("path")
 @click.option(
@@ -227,7 +255,7 @@ def _png(_: click.Context, __: click.Parameter, value: Path | None) -> Path | No
     "--png",
     metavar="FILE",
     type=click.Path(path_type=Path, dir_okay=False),
-    callback=_png,
+    callback=check_png,
     help="Draw it, or the first interleaved spans where there is no --episode.",
 )
 @click.option(

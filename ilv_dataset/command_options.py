@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from ilv_dataset.errors import ConfigError
 from ilv_dataset.fields import KINDS, PICTURED_KINDS
 
 if TYPE_CHECKING:
@@ -34,6 +36,16 @@ def expand_folder(_: click.Context, __: click.Parameter, value: str | None) -> s
     if value is not None and not value.strip():
         raise click.BadParameter("it is empty")
     return value if value is None or "://" in value else os.path.expanduser(value)  # noqa: PTH111
+
+
+def check_png(_: click.Context, __: click.Parameter, value: Path | None) -> Path | None:
+    """A callback for the name of a picture.
+
+    Raises: ConfigError.
+    """
+    if value is not None and value.suffix.lower() != ".png":
+        raise ConfigError(f"--png {value}: expected a name that ends in .png")
+    return value
 
 
 _EXTRACTOR_OPTIONS = (
@@ -192,6 +204,63 @@ _RUN_OPTIONS = (
     ),
     click.option("--dry-run", is_flag=True, help="Print the plan and stop."),
 )
+
+
+_CROP_OPTIONS = (
+    click.argument("path", required=False),
+    click.option(
+        "--data-dir",
+        metavar="DIR",
+        callback=expand_folder,
+        help="Where the source of PATH is, with its true boxes and masks.",
+    ),
+    click.option(
+        "--truth",
+        metavar="FILE",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        help="Labelled images: COCO JSON, or a list of images with their objects.",
+    ),
+    click.option(
+        "--images",
+        metavar="DIR",
+        type=click.Path(exists=True, file_okay=False, path_type=Path),
+        help="Folder of the images that FILE names.  [default: that of FILE]",
+    ),
+    click.option("--detector", help="With --truth: source, yolo:WEIGHTS or yolo-world:WEIGHTS."),
+    click.option(
+        "--segmenter",
+        default="auto",
+        show_default=True,
+        help="With --truth: detector, grabcut or sam[:CHECKPOINT], see convert.",
+    ),
+    click.option(
+        "--verifier",
+        default="agreement",
+        show_default=True,
+        help="With --truth: agreement, vlm:MODEL or none.",
+    ),
+    click.option("--vlm-base-url", metavar="URL", help="Endpoint of the verifier's model."),
+    click.option(
+        "--png",
+        metavar="FILE",
+        type=click.Path(path_type=Path, dir_okay=False),
+        callback=check_png,
+        help="Draw the worst: wrong crops, crops of what is not there, misses.",
+    ),
+    click.option(
+        "--limit",
+        type=click.IntRange(min=1),
+        default=24,
+        show_default=True,
+        help="How many of the worst are drawn, and listed in JSON.",
+    ),
+    click.option("--json", "as_json", is_flag=True, help="One JSON object a line."),
+)
+
+
+def crop_options(command: Command) -> Command:
+    """The options of what judges crops."""
+    return _with_options(command, _CROP_OPTIONS)
 
 
 def run_options(command: Command) -> Command:

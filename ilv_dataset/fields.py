@@ -52,6 +52,15 @@ VERDICTS = {
 UNVERIFIED = "unverified"  # the verdict of a picture that no verifier has seen
 METHODS = ("detect", "repair")
 
+# What `ilv eval crops` says of one phrase in one frame.
+CROP_OUTCOMES = {
+    "right": "the crop fits the named object's box, and no other object's better",
+    "wrong": "the named object is there, and the crop shows something else",
+    "missed": "the named object is there, and there is no crop",
+    "absent-cropped": "nothing of that name is there, and there is a crop",
+    "absent-left": "nothing of that name is there, and there is no crop",
+}
+
 # Why an instruction's phrases are the grammar's, though a model was asked twice.
 REPLY_FAULTS = {
     "not-json": "the reply holds no item",
@@ -63,6 +72,7 @@ REPLY_FAULTS = {
     "phrase-not-in-text": "a phrase is not in the instruction",
     "overlapping-phrases": "phrases overlap, or one is named more often than it occurs",
     "no-objects": "no object, though the grammar finds one; accepted when asked alone",
+    "unrelated-query": "a query shares no word with its phrase; accepted when asked alone",
     "bad-request": "the server refuses this request",
     "server-error": "the server fails on this request",
     "timed-out": "no reply in time, though the server answers others",

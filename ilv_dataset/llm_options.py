@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from ilv_dataset.errors import ConfigError
 from ilv_dataset.formats.files import join_path
-from ilv_dataset.models.chat import OPENAI_URL, ChatOptions, Usage
+from ilv_dataset.models.chat import ChatOptions, Usage
+from ilv_dataset.models.endpoints import OPENAI_URL
 
 MODEL_VARIABLE = "ILV_LLM_MODEL"
 URL_VARIABLE = "OPENAI_BASE_URL"

@@ -87,6 +87,11 @@ def match_names(names: Sequence[str], queries: Sequence[Phrase]) -> tuple[BoxCho
     )
 
 
+def fitting_names(names: Sequence[str], query: Phrase) -> tuple[int, ...]:
+    """Rows of the names that a phrase, taken on its own, means; several where all fit as well."""
+    return _best_names(names, query)[1]
+
+
 def match_class(phrase: str, class_names: Sequence[str]) -> str | None:
     """Returns the class of a closed-vocabulary detector that a phrase names, or None.
 
@@ -118,16 +123,25 @@ class _Claim:
 
 
 def _claim(names: Sequence[str], query: Phrase) -> _Claim:
-    """The best name for one phrase, taken on its own; its query is asked if the phrase fails."""
+    """The best name for one phrase, taken on its own."""
+    rank, rows = _best_names(names, query)
+    if not rows:
+        return _Claim(rank, BoxChoice(None, "absent"))
+    return _Claim(rank, BoxChoice(rows[0]) if len(rows) == 1 else _AMBIGUOUS)
+
+
+def _best_names(
+    names: Sequence[str], query: Phrase
+) -> tuple[tuple[bool, bool, int], tuple[int, ...]]:
+    """The best rank and the rows that have it; the query is asked if the phrase fits none."""
     for text in dict.fromkeys((query.phrase, query.query)):
         wanted = parse_name(text)
         ranks = {row: _rank(wanted, parse_name(name)) for row, name in enumerate(names)}
         fitting = {row: rank for row, rank in ranks.items() if rank is not None}
         if fitting:
             best = max(fitting.values())
-            rows = [row for row, rank in fitting.items() if rank == best]
-            return _Claim(best, BoxChoice(rows[0]) if len(rows) == 1 else _AMBIGUOUS)
-    return _Claim((False, False, 0), BoxChoice(None, "absent"))
+            return best, tuple(row for row, rank in fitting.items() if rank == best)
+    return (False, False, 0), ()
 
 
 _AMBIGUOUS = BoxChoice(None, "ambiguous")

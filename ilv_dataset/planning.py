@@ -24,6 +24,7 @@ from ilv_dataset.layout import Layout
 from ilv_dataset.llm_options import LlmOptions, model_of, resolve_extractor
 from ilv_dataset.messages import count_noun
 from ilv_dataset.models.chat import ChatOptions
+from ilv_dataset.models.endpoints import shown_url
 from ilv_dataset.models.verifier import check_verifier
 from ilv_dataset.selection import ShardPlan, select_records
 
@@ -149,7 +150,7 @@ def describe_plan(job: Job, llm: LlmOptions) -> list[str]:
         f"extractor  {job.extractor}" + _asked(job, llm, num_selected),
         f"detector   {job.detector}",
         f"segmenter  {job.segmenter}",
-        f"verifier   {job.verifier}" + (f" at {job.chat.base_url}" if job.chat else ""),
+        f"verifier   {job.verifier}" + (f" at {shown_url(job.chat.base_url)}" if job.chat else ""),
         f"output     {job.layout.root}",
     ]
     return lines
@@ -172,7 +173,7 @@ def _asked(job: Job, llm: LlmOptions, num_selected: int) -> str:
         return ""
     num_requests = math.ceil(num_selected / llm.items)
     return (
-        f" at {llm.chat(model).base_url}: for one instruction an episode at most "
+        f" at {shown_url(llm.chat(model).base_url)}: for one instruction an episode at most "
         f"{num_selected:,} items in {num_requests:,} requests, and each item once more where its "
         f"answer is no good; {llm.items} a request, {llm.concurrency} requests at a time"
     )

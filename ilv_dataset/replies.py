@@ -19,6 +19,7 @@ SUMMARY_CHARS_MAX = 300
 _THOUGHT = re.compile(r"\A.*</think>", re.DOTALL)  # what reasoning models write first
 _ARTICLE = re.compile(r"\A(?:a|an|the)\s+", re.IGNORECASE)
 _REREAD_CHARS_MAX = 1 << 26  # bounds the time that a hostile reply takes to a second or so
+_NUMBER = re.compile(r"[0-9]{1,6}")
 _DECODER = json.JSONDecoder()
 
 
@@ -35,7 +36,7 @@ def decode_items(text: str) -> dict[int, Mapping[str, Any]]:
     found: dict[int, Mapping[str, Any]] = {}
     twice: set[int] = set()
     for item in _find_items(_THOUGHT.sub("", text)):
-        number = item["id"]
+        number = int(item["id"])
         if number in found:
             twice.add(number)
         found[number] = item
@@ -104,7 +105,9 @@ def _find_items(text: str) -> Iterator[dict[str, Any]]:
 
 
 def _is_item(value: object) -> bool:
-    return isinstance(value, dict) and type(value.get("id")) is int
+    """Whether it has a number; small models write it as a text."""
+    number = value.get("id") if isinstance(value, dict) else None
+    return type(number) is int or (isinstance(number, str) and bool(_NUMBER.fullmatch(number)))
 
 
 def _is_line(text: str, chars_max: int) -> bool:

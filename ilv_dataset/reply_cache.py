@@ -7,7 +7,7 @@ import json
 import os
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ class ReplyCache:
     model: str
     prompt: Prompt
     parameters: Mapping[str, Any]
+    passing: dict[str, dict[str, Any]] = field(default_factory=dict)  # answers of this run alone
 
     def path(self, asked: str) -> str:
         """The file of one answer; `asked` is the text, or the digest of a picture and its text."""
@@ -39,6 +40,8 @@ class ReplyCache:
 
         Raises: StorageError.
         """
+        if asked in self.passing:
+            return self.passing[asked]
         path = self.path(asked)
         if not files.exists(path):
             return None
@@ -54,7 +57,8 @@ class ReplyCache:
         Raises: StorageError.
         """
         path = self.path(asked)
-        content = json.dumps(answer, ensure_ascii=False).encode()
+        # What a model says may hold half of a surrogate pair, which UTF-8 does not know.
+        content = json.dumps(answer, ensure_ascii=False).encode(errors="replace")
         with files.naming_path(path):
             if files.is_remote(path):
                 with files.create_remote(path) as file:

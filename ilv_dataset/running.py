@@ -14,7 +14,7 @@ from ilv_dataset.formats import atomic, files
 from ilv_dataset.jobs import Job
 from ilv_dataset.llm_options import model_of
 from ilv_dataset.messages import command_line, count_noun, damaged_lines
-from ilv_dataset.models.chat import api_key
+from ilv_dataset.models.endpoints import KEY_VARIABLE, api_key
 from ilv_dataset.planning import (
     ConvertOptions,
     check_output,
@@ -52,7 +52,9 @@ def plan_datasets(values: Mapping[str, Any], beam_args: tuple[str, ...]) -> list
 
 def describe_plans(plans: Sequence[Plan]) -> list[str]:
     """Lines that say what will be done; a mixture's end with the sum."""
-    lines = [line for plan in plans for line in (*describe_plan(plan.job, plan.options.llm), "")]
+    lines = []
+    for plan in plans:
+        lines += [*describe_plan(plan.job, plan.options.llm), *_about_key(plan), ""]
     if len(plans) > 1:
         num_episodes = sum(shard.num_selected for plan in plans for shard in plan.job.shards)
         num_expected = sum(plan.job.num_expected for plan in plans)
@@ -157,6 +159,15 @@ def _how_to_look(job: Job) -> list[str]:
         f"the result is in {root}; look at it with",
         *(f"  {command_line(command, root)}" for command in commands),
     ]
+
+
+def _about_key(plan: Plan) -> list[str]:
+    """Where the workers are elsewhere and ask a model themselves, they need the key."""
+    from ilv_dataset.pipelines.runs import LOCAL_RUNNERS, runner_name
+
+    if plan.job.chat is None or runner_name(plan.beam_args) in LOCAL_RUNNERS:
+        return []
+    return [f"key        {KEY_VARIABLE} must be in the workers' environment: it is not sent there"]
 
 
 def _check_remote(job: Job) -> None:

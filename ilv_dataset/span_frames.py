@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from ilv_dataset.crops import decode_image
+from ilv_dataset.dataset_specs import DatasetSpec
 from ilv_dataset.datasets import list_datasets, resolve_data_dir, unregistered
 from ilv_dataset.episodes import Probe
 from ilv_dataset.errors import ConfigError, IlvError, RecordError, StorageError
@@ -20,6 +21,7 @@ from ilv_dataset.formats.tfrecord import RawRecord, read_records
 from ilv_dataset.layout import Layout
 from ilv_dataset.lookups import FoundSpan
 from ilv_dataset.outputs import channel_orders, read_batches, read_dicts, read_schema
+from ilv_dataset.records import ShardKey
 
 Place = tuple[str, int]  # camera, step in the episode
 Encoded = dict[Place, bytes]
@@ -137,12 +139,9 @@ def _frames_of_record(found: FoundSpan, wanted: Collection[Place], _: str | None
 def _frames_of_source(found: FoundSpan, wanted: Collection[Place], data_dir: str | None) -> Encoded:
     """Encoded frames from the shard that was converted, where it is as it was scanned."""
     path = _source_path(found.layout, found.row, data_dir)
-    size = files.file_size(path) if path else None
-    if size is None:
+    if not path or files.file_size(path) is None:
         return {}
-    scanned = peek_marker(found.layout, "parse", found.shard)
-    if scanned is None or scanned.inputs.get("source") != str(size):
-        raise StorageError(f"{path} is not the file that was scanned")
+    check_source(found.layout, found.shard, path)
     frames = {}
     with files.open_read(path) as file, files.naming_path(path):
         for probe in _probes(found):
@@ -152,12 +151,28 @@ def _frames_of_source(found: FoundSpan, wanted: Collection[Place], data_dir: str
     return frames
 
 
-def _source_path(layout: Layout, row: EpisodeRow, data_dir: str | None) -> str:
-    """The source shard of a span; empty where nobody knows its folder."""
+def find_source(layout: Layout, data_dir: str | None) -> tuple[DatasetSpec, str]:
+    """The dataset that was converted, as the registry has it, and the folder that it is in.
+
+    Raises: ConfigError where it is not there.
+    """
     registered = (spec for spec in list_datasets() if spec.tfds_name == layout.dataset)
     spec = replace(next(registered, unregistered(layout.dataset)), version=layout.version)
+    folder = resolve_data_dir(spec, data_dir, exists=files.exists, list_names=files.list_names)
+    return spec, folder
+
+
+def check_source(layout: Layout, shard: ShardKey, path: str) -> None:
+    """Raises: StorageError where a source shard is not as it was scanned."""
+    size, scanned = files.file_size(path), peek_marker(layout, "parse", shard)
+    if scanned is None or scanned.inputs.get("source") != str(size):
+        raise StorageError(f"{path} is not the file that was scanned")
+
+
+def _source_path(layout: Layout, row: EpisodeRow, data_dir: str | None) -> str:
+    """The source shard of a span; empty where nobody knows its folder."""
     try:
-        folder = resolve_data_dir(spec, data_dir, exists=files.exists, list_names=files.list_names)
+        _, folder = find_source(layout, data_dir)
     except ConfigError:
         return ""
     return files.join_path(folder, row.source_shard)

@@ -20,7 +20,7 @@ from ilv_dataset.progress import showing_progress
 from ilv_dataset.reports import Account, make_account, run_summary
 from ilv_dataset.selection import ShardPlan
 from ilv_dataset.shards.commits import read_commits
-from ilv_dataset.shards.instructions import forget_groundings, read_instructions_marker
+from ilv_dataset.shards.instructions import read_instructions_marker
 
 STAGE_OF_FORMAT = {"parquet": "steps", "rlds": "rlds"}
 _LABELS_SUFFIX = ".labels.txt"  # Source: tensorflow_datasets, features/class_label_feature.py
@@ -47,8 +47,7 @@ class Run:
             lambda root: parse_instructions.build(root, self.job, self.job.shards),
         )
         if model_of(self.job.extractor) is not None:
-            changed = extract_instructions(self.job, self.llm)
-            forget_groundings(changed, job=self.job)
+            extract_instructions(self.job, self.llm)
 
     def ground(self) -> None:
         """Finds and cuts out the objects; needs `parse`."""

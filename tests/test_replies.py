@@ -39,7 +39,7 @@ def reason_of(text, *phrases):
         '[{"id": 2, "objects": []}, {"id": 1, "objects": []}]',
         '{"id": 1, "objects": []}\n{"id": 2, "objects": []}\n',
         '{"result": {"items": 3}} {"id": 1, "objects": []}, {"id": 2, "objects": []}',
-        '{"items": [{"id": 1, "objects": []}, 5, null, "x", {"id": "3"}, {"id": true},'
+        '{"items": [{"id": 1, "objects": []}, 5, null, "x", {"id": "x"}, {"id": true},'
         ' {"no": 1}, {"id": 2, "objects": []}]}',
     ],
     ids=["plain", "fence", "prose", "thoughts", "end of thoughts", "list", "lines", "odd", "junk"],

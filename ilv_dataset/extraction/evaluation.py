@@ -101,10 +101,16 @@ def _read_gold(path: Path) -> dict[str, tuple[set[str], set[str]]]:
     try:
         for line in filter(str.strip, path.read_text("utf-8").splitlines()):
             row = json.loads(line)
-            objects, surfaces = set(row["objects"]), set(row.get("surfaces", ()))
+            objects, surfaces = _names(row["objects"]), _names(row.get("surfaces", []))
             labels[str(row["instruction"])] = (objects, surfaces)
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise ConfigError(f"{path}: not a file of labelled instructions: {error}") from error
     if not labels:
         raise ConfigError(f"{path}: no labelled instructions in it")
     return labels
+
+
+def _names(found: object) -> set[str]:
+    if not isinstance(found, list) or not all(isinstance(name, str) for name in found):
+        raise ValueError(f"expected a list of phrases, got {str(found)[:80]}")
+    return set(found)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from ilv_dataset.asking import ask_items
+from ilv_dataset.asking import ask_items, split_requests
 from ilv_dataset.batches import batched
 from ilv_dataset.errors import ReplyError
 from ilv_dataset.extraction.batch_api import BatchAsker
@@ -34,12 +34,21 @@ class LlmExtractor:
         usage: of the model, so far.
     """
 
-    def __init__(self, model: str, options: LlmOptions, *, out: str) -> None:
+    def __init__(
+        self,
+        model: str,
+        options: LlmOptions,
+        *,
+        out: str,
+        say: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        """Takes `say`, which is told once how much there is to ask."""
         self.num_texts = self.num_cached = self.num_settled = 0
         self.usage = Usage()
         self._model = model
         self._options = options
         self._out = out
+        self._say = say
         self._cache_folder = options.cache_folder(out)
         self._caches = {
             task.field: ReplyCache(self._cache_folder, model, task.prompt, PARAMETERS)
@@ -113,8 +122,15 @@ class LlmExtractor:
         self.num_texts += len(texts)
         self.num_cached += len(texts) - len(waiting)
         self._note_settled(len(texts) - len(waiting))
+        if waiting:
+            num_requests = sum(1 for _ in split_requests(waiting, task, self._options.items))
+            self._say(
+                f"{task.field}s  {len(texts):,} distinct, {len(texts) - len(waiting):,} cached; "
+                f"to ask: {len(waiting):,} items in {num_requests:,} requests, and at most each "
+                "item once more, alone"
+            )
         ask = (
-            BatchAsker(chat, folder=self._cache_folder, out=self._out).ask
+            BatchAsker(chat, out=self._out).ask
             if self._options.batch
             else functools.partial(ask_items, chat=chat)
         )

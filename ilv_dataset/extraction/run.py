@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import asdict
 
 from ilv_dataset.extraction.extractor import LlmExtractor
@@ -21,13 +22,19 @@ from ilv_dataset.shards.instructions import (
 _SAVE_EVERY = 50  # requests; what a killed process forgets of its account
 
 
-def extract_instructions(job: Job, llm: LlmOptions) -> frozenset[str]:
+def extract_instructions(job: Job, llm: LlmOptions) -> None:
     """Asks about the distinct instructions of the scan, and writes the instructions table.
 
-    Returns: the instructions that fell back on the grammar before, and have other rows now.
+    Shards are grounded again whose instructions fell back on the grammar before, and do not now.
+
     Raises: EndpointError, ConfigError, StorageError; what was answered until then is kept.
     """
-    extractor = LlmExtractor(model_of(job.extractor) or "", llm, out=job.layout.out)
+    extractor = LlmExtractor(
+        model_of(job.extractor) or "",
+        llm,
+        out=job.layout.out,
+        say=lambda line: print(line, file=sys.stderr),  # noqa: T201
+    )
     extractor.remember(read_instructions(job))
     before = {row.instruction: row for row in read_instructions(job) if row.fallback}
     instructions = read_distinct(job)
@@ -48,7 +55,6 @@ def extract_instructions(job: Job, llm: LlmOptions) -> frozenset[str]:
     # Before the table: a run that is killed between the two must not keep what old rows led to.
     forget_groundings(changed, job=job)
     replace_instructions(extractor.parse_all(instructions), job=job)
-    return changed
 
 
 def read_usage(job: Job) -> dict[str, float]:
@@ -87,7 +93,7 @@ class _Ledger:
         """Writes the account, where anything was asked."""
         extractor = self._extractor
         usage: Usage = extractor.usage
-        if not usage.requests:
+        if not (usage.requests or usage.tokens):  # a batch may be handed in by an earlier run
             return
         self._num_saved = usage.requests
         cost = self._llm.cost(usage)

@@ -8,20 +8,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import json
-import os
+import math
 import random
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self, TypeVar
 
 from ilv_dataset.errors import ConfigError, EndpointError, IlvError, ReplyError
+from ilv_dataset.models.chat_bodies import Content, Reply, chat_request, decode_completion
+from ilv_dataset.models.endpoints import KEY_VARIABLE, OPENAI_URL, api_key, shown_url
 from ilv_dataset.models.faults import Fault, Unsupported
-from ilv_dataset.models.http_texts import http_error, is_http_url, retry_after_s
+from ilv_dataset.models.http_texts import http_error, retry_after_s
 from ilv_dataset.prompts import Prompt
 
-KEY_VARIABLE = "OPENAI_API_KEY"
-OPENAI_URL = "https://api.openai.com/v1"
 PARAMETERS: Mapping[str, Any] = {"temperature": 0}  # part of every cache key
 REPLY_BYTES_MAX = 4 << 20  # Source: ours; twenty times the longest honest reply
 TRIES_MAX = 3  # of a request that the endpoint, being alive, cannot answer
@@ -31,14 +30,12 @@ BUSY_PATIENCE_S = 600.0  # with nothing but "busy"
 _BACKOFF_S, _BACKOFF_MAX_S = 0.5, 8.0
 _BUSY = (429, 503)
 _UNPAID = 402
-_NO_KEY = "no-key-is-set"  # the client wants a text
 _REFUSED_KEY = f"the key in {KEY_VARIABLE} is refused"
 # What a server may be able to do, best first; it is found out with the first request.
 _FORMATS = ("json_schema", "json_object", "text")
-_HARMLESS = '{"items": []}'  # nothing in it can be refused
+HARMLESS = '{"items": []}'  # nothing in it can be refused
 
 T = TypeVar("T")
-Content = str | Sequence[Mapping[str, Any]]  # a text, or parts of a message
 
 
 @dataclass(frozen=True)
@@ -68,31 +65,29 @@ class Usage:
         return self.tokens_in + self.tokens_out
 
 
-@dataclass(frozen=True)
-class Reply:
-    """The text of one reply, and what it took."""
-
-    text: str
-    tokens_in: int
-    tokens_out: int
-    fault: str = ""  # one of fields.REPLY_FAULTS, where there is no text
-
-
 class Chat:
     """Asks one model; use it in `async with`, from one event loop."""
 
-    def __init__(self, options: ChatOptions) -> None:
-        """Raises: ConfigError where the endpoint needs a key and there is none."""
+    def __init__(self, options: ChatOptions, *, harmless: Content = HARMLESS) -> None:
+        """Takes the endpoint, and what tells one bad request from a server that refuses all.
+
+        Raises: ConfigError where the endpoint needs a key and there is none.
+        """
         self.options = options
+        self._harmless = harmless
         self.usage = Usage()
         self.has_succeeded = False
         self._key = api_key(options.base_url)
+        self.url = shown_url(options.base_url)  # as messages name it
         self._format: str | None = None
+        self._trying = _FORMATS[0]  # the format that is being found out about
         self._prompt: Prompt | None = None  # of the last request
         self._parameters = dict(PARAMETERS)
         self._num_failed = 0  # in a row
         self._end: IlvError | None = None  # why nothing more can be asked
         self._in_flight = 0
+        self._num_free = 0  # requests that the budget leaves out
+        self._is_settling = False
 
     async def __aenter__(self) -> Self:
         from openai import AsyncOpenAI
@@ -136,9 +131,9 @@ class Chat:
             return await self._find_format(prompt, content)
         except Unsupported as error:
             try:
-                await self._find_format(prompt, _HARMLESS)
+                await self._find_format(prompt, self._harmless)
             except Unsupported:
-                url = self.options.base_url
+                url = self.url
                 raise ConfigError(f"{url} refuses every request: {error}") from error
             raise
 
@@ -146,6 +141,7 @@ class Chat:
         """A reply in the best format that the server takes, which then is known."""
         refused = ""
         for kind in _FORMATS:
+            self._trying = kind
             for _ in range(2):
                 try:
                     reply = await self._persist(
@@ -156,24 +152,58 @@ class Chat:
                     if "temperature" not in refused or not self._parameters:
                         break
                     self._parameters = {}
+                except ReplyError as error:
+                    # Servers that cannot give a format may just break down over it.
+                    if self.has_succeeded or error.reason != "server-error" or kind == _FORMATS[-1]:
+                        self._format = kind if self.has_succeeded else None
+                        raise
+                    break
                 else:
                     self._format = kind
                     return reply
         raise Unsupported(refused)
 
-    async def call(self, make: Callable[[], Awaitable[T]]) -> T:
-        """What another request to the endpoint gives, with the same patience; it is not counted.
+    async def settle(self, prompt: Prompt) -> None:
+        """Finds out with a small request what the server takes; the budget leaves it out.
 
         Raises: EndpointError, ConfigError.
         """
+        begun, self._is_settling = self.usage.requests, True
         try:
-            return await self._persist(lambda: self._attempt(make))
+            with contextlib.suppress(ReplyError):
+                await self.ask(prompt, self._harmless)
+        finally:
+            self._is_settling = False
+            self._num_free += self.usage.requests - begun
+
+    def request(self, prompt: Prompt, content: Content) -> dict[str, Any]:
+        """The body of a request as the server takes it, as far as that is known."""
+        kind = self._format or _FORMATS[0]
+        return chat_request(prompt, content, self.options.model, kind, self._parameters)
+
+    async def call(
+        self, make: Callable[[], Awaitable[T]], *, missing: str, timeout_s: float | None = None
+    ) -> T:
+        """What another request to the endpoint gives, with the same patience; it is not counted.
+
+        Args:
+            missing: what to say where the endpoint has no such thing.
+
+        Raises: EndpointError, ConfigError.
+        """
+        self._alive_at = self._clock()  # nobody has asked it since the last sign of life
+        try:
+            return await self._persist(lambda: self._attempt(make, timeout_s))
         except (Unsupported, ReplyError) as error:
-            raise EndpointError(f"{self.options.base_url}: {error}") from error
+            raise EndpointError(f"{self.url}: {error}; run again to go on") from error
+        except ConfigError as error:
+            if getattr(error.__cause__, "status_code", None) != 404:
+                raise
+            raise ConfigError(f"{self.url}: {missing}") from error
 
     async def _persist(self, attempt: Callable[[], Awaitable[T]]) -> T:
         """Tries until there is a reply, or it is clear that there will be none."""
-        begun, tries, num_faults = self._clock(), 0, 0
+        failed_at, tries, num_faults = math.inf, 0, 0
         while True:
             await self._wait_for_pause()
             if self._end is not None:  # those that waited need not find out for themselves
@@ -181,8 +211,9 @@ class Chat:
             try:
                 return await attempt()
             except Fault as fault:
+                failed_at = min(failed_at, self._clock())
                 tries += 0 if fault.is_busy else 1
-                await self._judge(fault, tries, begun)
+                await self._judge(fault, tries, failed_at)
                 backoff_s = min(_BACKOFF_S * 2 ** min(num_faults, 9), _BACKOFF_MAX_S)
                 num_faults += 1
                 wait_s = backoff_s * random.uniform(0.5, 1)
@@ -193,7 +224,14 @@ class Chat:
 
     async def _wait_for_pause(self) -> None:
         while (left_s := self._paused_until - self._clock()) > 0:
-            await asyncio.sleep(left_s)
+            await asyncio.sleep(left_s + random.uniform(0, 0.1 * left_s))  # not all at once
+
+    @property
+    def num_requests_left(self) -> int | None:
+        """How many requests the budget has left; None where there is none."""
+        if self.options.max_requests is None:
+            return None
+        return self.options.max_requests - (self.usage.requests - self._num_free)
 
     def spend(self, num_requests: int = 1) -> None:
         """Counts requests before they are sent; what is under way is reckoned as it usually is.
@@ -201,9 +239,11 @@ class Chat:
         Raises: EndpointError where they are more than the budget has.
         """
         options, usage = self.options, self.usage
-        if options.max_requests is not None and (
-            usage.requests + num_requests > options.max_requests
-        ):
+        if self._is_settling:
+            usage.requests += num_requests
+            return
+        left = self.num_requests_left
+        if left is not None and num_requests > left:
             raise EndpointError(
                 f"--llm-max-requests {options.max_requests:,} are spent; run again to go on"
             )
@@ -221,14 +261,22 @@ class Chat:
         self.usage.tokens_out += reply.tokens_out
         self._alive_at, self._num_failed, self.has_succeeded = self._clock(), 0, True
 
-    async def _judge(self, fault: Fault, tries: int, begun: float) -> None:
-        """Returns where it is worth while to try again."""
-        url, silent_s = self.options.base_url, self._clock() - self._alive_at
+    async def _judge(self, fault: Fault, tries: int, failed_at: float) -> None:
+        """Returns where it is worth while to try again.
+
+        Args:
+            failed_at: when this request failed first; what others were answered since then says
+                that the endpoint is well.
+        """
+        url, silent_s = self.url, self._clock() - self._alive_at
         if fault.is_busy:
-            if (fault.wait_s or 0.0) > BUSY_PATIENCE_S or silent_s > BUSY_PATIENCE_S:
+            # A proxy with nothing behind it says 503 for ever.
+            is_there = self.has_succeeded or fault.wait_s or fault.reason == "busy"
+            patience_s = BUSY_PATIENCE_S if is_there else self.options.patience_s
+            if (fault.wait_s or 0.0) > BUSY_PATIENCE_S or silent_s > patience_s:
                 raise EndpointError(f"{url} is busy ({fault}); run again later to go on") from fault
             return
-        if tries >= TRIES_MAX and (self._alive_at > begun or await self._answers()):
+        if tries >= TRIES_MAX and (self._alive_at > failed_at or await self._answers()):
             self._num_failed += 1
             if self._num_failed >= FAILURES_MAX or not self.has_succeeded:
                 await self._ask_harmless()
@@ -245,7 +293,7 @@ class Chat:
         """An answer to it says that the requests are at fault and not the endpoint: see `count`."""
         with contextlib.suppress(Fault, Unsupported, ReplyError):
             if self._prompt is not None:
-                await self._send(self._prompt, _HARMLESS, self._format or _FORMATS[-1])
+                await self._send(self._prompt, self._harmless, self._format or self._trying)
 
     async def _answers(self) -> bool:
         """Whether the endpoint is there at all, whatever it says."""
@@ -273,7 +321,7 @@ class Chat:
         reply = decode_completion(received)
         if reply is None:
             begin = received[:1000].decode("utf-8", "replace")
-            raise Fault("server-error", f"not a chat completion: {self._quote(begin)}")
+            raise Fault("server-error", f"not a chat completion: {self.quote(begin)}")
         self.count(reply)
         if reply.fault:  # the same request would only get the same again
             raise ReplyError(reply.fault, f"the reply is of no use: {reply.fault}")
@@ -293,36 +341,38 @@ class Chat:
                     if len(received) > REPLY_BYTES_MAX:
                         raise ReplyError("reply-too-large", f"over {REPLY_BYTES_MAX:,} bytes")
             except http_error(response.http_response) as error:
-                raise Fault("server-error", self._quote(error)) from error
+                raise Fault("server-error", self.quote(error)) from error
         return bytes(received)
 
-    async def _attempt(self, make: Callable[[], Awaitable[T]]) -> T:
+    async def _attempt(self, make: Callable[[], Awaitable[T]], timeout_s: float | None = None) -> T:
         """One request in bounded time; what can go wrong with it becomes an error of ours."""
         import openai
 
+        limit_s = max(timeout_s or 0.0, self.options.timeout_s)
         try:
-            async with asyncio.timeout(self.options.timeout_s):
+            async with asyncio.timeout(limit_s):
                 return await make()
         except (TimeoutError, openai.APITimeoutError) as error:
-            raise Fault("timed-out", f"no reply in {self.options.timeout_s:g} s") from error
+            raise Fault("timed-out", f"no reply in {limit_s:g} s") from error
         except openai.APIStatusError as error:
             raise await self._refusal(error) from error
         except openai.APIError as error:
-            raise Fault("server-error", self._quote(error.__cause__ or error)) from error
+            raise Fault("server-error", self.quote(error.__cause__ or error)) from error
 
     async def _refusal(self, error: Any) -> Exception:
         """What an HTTP status means to us; `error` is an openai.APIStatusError."""
-        status, message = error.status_code, f"HTTP {error.status_code}: {self._quote(error)}"
+        status, message = error.status_code, f"HTTP {error.status_code}: {self.quote(error)}"
         if error.code == "insufficient_quota" or status == _UNPAID:
-            return EndpointError(f"{self.options.base_url}: {message}")
+            return EndpointError(f"{self.url}: {message}")
         if status in _BUSY:
-            return Fault("busy", message, retry_after_s(error.response.headers))
+            reason = "busy" if status == 429 else "overloaded"
+            return Fault(reason, message, retry_after_s(error.response.headers))
         if status == 401:  # what servers say here mostly quotes the key
-            return ConfigError(f"{self.options.base_url}: HTTP 401: {_REFUSED_KEY}")
+            return ConfigError(f"{self.url}: HTTP 401: {_REFUSED_KEY}")
         if status == 403:
-            return ConfigError(f"{self.options.base_url}: {message}")
+            return ConfigError(f"{self.url}: {message}")
         if status == 404:
-            return ConfigError(f"{self.options.base_url}: {message}; {await self._names()}")
+            return ConfigError(f"{self.url}: {message}; {await self._names()}")
         if status in (400, 413, 422):
             return Unsupported(message)
         return Fault("server-error", message)
@@ -337,62 +387,9 @@ class Chat:
             return "is --llm-base-url right? It mostly ends in /v1"
         return f"it has {', '.join(names[:8]) or 'no models'}"
 
-    def _quote(self, error: Any) -> str:
+    def quote(self, error: Any) -> str:
         """What an error says, on one line, without the key."""
         body = getattr(error, "body", None)
         said = body.get("message") if isinstance(body, dict) else None
         text = " ".join(str(said or error).split()).replace(self._key, "***")
         return text[:200] or type(error).__name__
-
-
-def api_key(base_url: str) -> str:
-    """What an endpoint is sent: the key from the environment; one's own mostly need none.
-
-    Raises: ConfigError where the URL or the key cannot be one.
-    """
-    if not is_http_url(base_url):
-        raise ConfigError(f"no URL: {base_url!r}; expected one such as http://localhost:8000/v1")
-    key = os.environ.get(KEY_VARIABLE, "").strip()
-    if not key.isascii() or (key and not key.isprintable()):  # httpx would quote it
-        raise ConfigError(f"the key in {KEY_VARIABLE} has characters that no key has")
-    if not key and base_url.startswith(OPENAI_URL):
-        raise ConfigError(
-            f"{OPENAI_URL} needs a key in {KEY_VARIABLE}; for a server of your own name it with "
-            "--llm-base-url, such as http://localhost:8000/v1"
-        )
-    return key or _NO_KEY
-
-
-def chat_request(
-    prompt: Prompt, content: Content, model: str, kind: str, parameters: Mapping[str, Any]
-) -> dict[str, Any]:
-    """The body of one request; `kind` is json_schema, json_object or text."""
-    schema = {"name": prompt.name.replace(".", "_"), "strict": True, "schema": prompt.json_schema}
-    formats: dict[str, Mapping[str, Any]] = {
-        "json_schema": {"response_format": {"type": "json_schema", "json_schema": schema}},
-        "json_object": {"response_format": {"type": "json_object"}},
-        "text": {},
-    }
-    messages = [
-        {"role": "system", "content": prompt.text},
-        {"role": "user", "content": content},
-    ]
-    return {"model": model, "messages": messages, **parameters, **formats[kind]}
-
-
-def decode_completion(body: bytes) -> Reply | None:
-    """The reply in the body of a chat completion; None where it is not one."""
-    try:
-        completion = json.loads(body)
-        message = completion["choices"][0]["message"]
-        text, refusal = message.get("content"), message.get("refusal")
-        usage = completion.get("usage") or {}
-        tokens_in = int(usage.get("prompt_tokens") or 0)
-        tokens_out = int(usage.get("completion_tokens") or 0)
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        return None
-    if refusal:
-        return Reply("", tokens_in, tokens_out, "refused")
-    if not isinstance(text, str) or not text.strip():
-        return Reply("", tokens_in, tokens_out, "empty-reply")
-    return Reply(text, tokens_in, tokens_out)

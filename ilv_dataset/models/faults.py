@@ -7,7 +7,7 @@ class Fault(Exception):
     """One attempt failed in a way that another may not.
 
     Attributes:
-        reason: one of `fields.REPLY_FAULTS`, or "busy".
+        reason: one of `fields.REPLY_FAULTS`, "busy", or "overloaded".
         wait_s: seconds to wait, where the server asks for it.
     """
 
@@ -15,7 +15,7 @@ class Fault(Exception):
         super().__init__(message)
         self.reason = reason
         self.wait_s = wait_s
-        self.is_busy = reason == "busy"
+        self.is_busy = reason in ("busy", "overloaded")
 
 
 class Unsupported(Exception):

@@ -16,15 +16,17 @@ import numpy as np
 from ilv_dataset.asking import ask_items, ask_once
 from ilv_dataset.crops import encode_jpeg
 from ilv_dataset.errors import ReplyError
-from ilv_dataset.fields import VERDICTS
+from ilv_dataset.fields import REPLY_FAULTS, VERDICTS
 from ilv_dataset.key_points import fit_frame, point_to_frame
-from ilv_dataset.models.chat import PARAMETERS, Chat, ChatOptions
+from ilv_dataset.models.chat import HARMLESS, PARAMETERS, Chat, ChatOptions
 from ilv_dataset.prompts import Prompt, load_prompt
 from ilv_dataset.records import Candidate, Verdict
 from ilv_dataset.reply_cache import ReplyCache
 
 CROPS_PER_REQUEST = 8  # Source: ours; some 85 to 260 tokens each, and many servers take no more
 REASON_CHARS_MAX = 200
+# What a server that takes one picture a request says to several: not all of them say it well.
+_REFUSALS = ("bad-request", "server-error")
 T = TypeVar("T")
 
 
@@ -74,7 +76,7 @@ class _VerifyTask(_PictureTask):
 
     def check(self, _: _Question, reply: Mapping[str, Any], __: bool) -> dict[str, Any]:
         verdict, reason = reply.get("verdict"), reply.get("reason")
-        if verdict not in VERDICTS or not isinstance(reason, str):
+        if str(verdict) not in VERDICTS or not isinstance(reason, str):
             raise ReplyError("malformed-item", f"not a verdict and a reason: {str(reply)[:80]}")
         return {"verdict": verdict, "reason": " ".join(reason.split())[:REASON_CHARS_MAX]}
 
@@ -90,7 +92,8 @@ class _PointTask(_PictureTask):
         is_number = all(type(value) in (int, float) for value in (x, y))
         if found is not True or not is_number:
             raise ReplyError("malformed-item", f"not a point: {str(reply)[:80]}")
-        return {"found": True, "x": x, "y": y}
+        # By way of a text an integer of hundreds of digits is infinite, and no error.
+        return {"found": True, "x": float(str(x)), "y": float(str(y))}
 
 
 VERIFY_CROP = _VerifyTask(load_prompt("verify_crop.v1"))
@@ -108,13 +111,18 @@ class VlmVerifier:
         self.spec = spec
         digests = (VERIFY_CROP.prompt.digest, FIND_POINT.prompt.digest)
         self.fingerprint = f"{chat.model}:{'+'.join(digests)}"
-        self._chat = Chat(chat)
+        # With a picture: a model that sees none must not make every crop unsure.
+        grey = encode_jpeg(np.full((64, 64, 3), 128, np.uint8))
+        parts = [{"type": "text", "text": HARMLESS}, _image_part(grey)]
+        self._chat = Chat(chat, harmless=parts)
         self._caches = {
             task.prompt.name: ReplyCache(cache, chat.model, task.prompt, PARAMETERS)
             for task in (VERIFY_CROP, FIND_POINT)
         }
         self._crops_per_request: int | None = None  # not known before the first request
         self._loop = asyncio.new_event_loop()
+        self._starting = threading.Lock()  # Beam's workers have several threads
+        self._is_running = False
         self._is_open = False
 
     def __call__(self, candidates: Sequence[Candidate]) -> list[Verdict]:
@@ -171,30 +179,40 @@ class VlmVerifier:
             await self._chat.__aenter__()
             self._is_open = True
         size = 1
+        failed: list[tuple[_Question, ReplyError]] = []
         if task is VERIFY_CROP:
-            waiting = await self._settle_size(waiting, cache)
+            waiting, failed = await self._settle_size(waiting, cache)
             size = self._crops_per_request or 1
-        await ask_items(waiting, task, chat=self._chat, cache=cache, items_per_request=size)
+        await ask_items(
+            waiting, task, chat=self._chat, cache=cache, items_per_request=size, failed=failed
+        )
 
     async def _settle_size(
         self, waiting: Sequence[_Question], cache: ReplyCache
-    ) -> Sequence[_Question]:
-        """Finds out with the first crops whether the server takes several; returns the others."""
+    ) -> tuple[Sequence[_Question], list[tuple[_Question, ReplyError]]]:
+        """Finds out with the first crops whether the server takes several.
+
+        Returns: what is not asked yet, and what was without an answer.
+        """
         if self._crops_per_request is not None or len(waiting) < 2:
-            return waiting
+            return waiting, []
         first, several = waiting[:1], waiting[1 : 1 + CROPS_PER_REQUEST]
         await ask_items(first, VERIFY_CROP, chat=self._chat, cache=cache, items_per_request=1)
         if len(several) < 2:
-            return several
+            return several, []
         faults = await ask_once(VERIFY_CROP, several, {}, self._chat, cache)
-        is_refused = len(faults) == len(several) and faults[0][1].reason == "bad-request"
+        is_refused = len(faults) == len(several) and faults[0][1].reason in _REFUSALS
         self._crops_per_request = 1 if is_refused else CROPS_PER_REQUEST
-        return [*(question for question, _ in faults), *waiting[1 + CROPS_PER_REQUEST :]]
+        if is_refused:
+            return waiting[1:], []
+        return waiting[1 + CROPS_PER_REQUEST :], faults
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
         """Runs to the end in this verifier's own loop, in a thread that has no other."""
-        if not self._loop.is_running():
-            threading.Thread(target=self._loop.run_forever, daemon=True).start()
+        with self._starting:
+            if not self._is_running:
+                threading.Thread(target=self._loop.run_forever, daemon=True).start()
+                self._is_running = True
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
 
@@ -203,8 +221,10 @@ def _read(
 ) -> Mapping[str, Any] | None:
     """A kept answer, checked again, for the folder may be anyone's."""
     kept = cache.read(question.key)
-    if kept is None or "fault" in kept:
-        return kept
+    if kept is None:
+        return None
+    if str(kept.get("fault")) in REPLY_FAULTS:
+        return {"fault": kept["fault"]}
     try:
         return task.check(question, kept, True)
     except ReplyError:

@@ -14,7 +14,8 @@ from fake_openai import FakeOpenAi, RefusedError
 
 from ilv_dataset.errors import ConfigError, EndpointError, IlvError, ReplyError
 from ilv_dataset.models import chat as chats
-from ilv_dataset.models.chat import Chat, ChatOptions, api_key
+from ilv_dataset.models.chat import Chat, ChatOptions
+from ilv_dataset.models.endpoints import api_key, shown_url
 from ilv_dataset.models.http_texts import is_http_url, retry_after_s
 from ilv_dataset.prompts import Prompt
 
@@ -206,7 +207,7 @@ def test_no_message_repeats_the_key_that_the_server_does(monkeypatch, status):
 def test_a_page_that_holds_the_key_is_not_quoted_with_it(monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     for before in range(64, 81, 4):
-        found, _ = serve([http(200, "x" * before + KEY)] * 3, ONE)
+        found, _ = serve([http(200, "x" * before + KEY)] * 12, ONE)
         assert "***" in str(found[0])
         assert KEY[:6] not in str(found[0])
 
@@ -230,6 +231,7 @@ def test_a_key_is_sent_without_the_line_break_of_its_file(monkeypatch):
 def test_openai_needs_a_key_and_a_server_of_ones_own_does_not():
     with pytest.raises(ConfigError, match="needs a key in OPENAI_API_KEY; for a server of your"):
         api_key("https://api.openai.com/v1")
+    assert shown_url("http://me:s3cret@host:8000/v1") == "http://host:8000/v1"
     assert api_key("http://localhost:8000/v1")
 
 
