@@ -338,7 +338,7 @@ def test_what_breaks_in_the_server_breaks_the_test():
 
 
 def test_64_requests_are_served_at_once():
-    with FakeOpenAi(latency_s=0.5) as server, client_of(server) as client:
+    with FakeOpenAi(latency_s=2.0) as server, client_of(server) as client:
         messages = messages_of(instructions_of(ONE))
 
         def create(_: int) -> Any:
@@ -350,7 +350,7 @@ def test_64_requests_are_served_at_once():
             elapsed_s = time.monotonic() - begun
     assert (server.num_requests, server.max_concurrent) == (64, 64)
     assert max(request.num_concurrent for request in server.requests) == 64
-    assert elapsed_s < 3
+    assert elapsed_s < 10  # one after another they would take two minutes
 
 
 def submit(client: OpenAI, *instructions: str, **options: Any) -> Any:

@@ -37,5 +37,7 @@ def shown_url(base_url: str) -> str:
     >>> shown_url("http://me:secret@host:8000/v1")
     'http://host:8000/v1'
     """
+    if not is_http_url(base_url):
+        return repr(base_url)
     account, at, _ = urlsplit(base_url).netloc.rpartition("@")
     return base_url.replace(f"{account}{at}", "", 1) if at else base_url
