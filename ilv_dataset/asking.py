@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Se
 from typing import Any, Protocol, TypeVar
 
 from ilv_dataset.errors import EndpointError, IlvError, ReplyError
+from ilv_dataset.fields import REPLY_FAULTS
 from ilv_dataset.models.chat import Chat
 from ilv_dataset.models.chat_bodies import Content, Reply
 from ilv_dataset.prompts import Prompt
@@ -91,9 +92,10 @@ async def ask_items(
             give_up(task.key(item), last, chat, cache)
         on_settled(1)
 
-    batches = split_requests(items, task, items_per_request)
-    await _in_parallel(ask_first, batches, chat.options.concurrency)
-    await _in_parallel(ask_last, iter(again), chat.options.concurrency)
+    # The chat bounds what is under way; the others read replies and get requests ready.
+    num_workers = 2 * chat.options.concurrency
+    await _in_parallel(ask_first, split_requests(items, task, items_per_request), num_workers)
+    await _in_parallel(ask_last, iter(again), num_workers)
 
 
 def split_requests(items: Iterable[T], task: Task[T], items_per_request: int) -> Iterator[list[T]]:
@@ -124,6 +126,23 @@ async def ask_once(
         return await asyncio.to_thread(read_reply, task, batch, reply, cache)
     except ReplyError as error:
         return [(item, error) for item in batch]
+
+
+def read_answer(task: Task[T], item: T, cache: ReplyCache) -> dict[str, Any] | None:
+    """What is kept about an item, checked again, for the folder may be anyone's; None: ask.
+
+    Raises: StorageError.
+    """
+    kept = cache.read(task.key(item))
+    if kept is None:
+        return None
+    if str(kept.get("fault")) in REPLY_FAULTS:
+        return {"fault": kept["fault"]}
+    try:
+        tokens = {name: int(kept.get(name, 0)) for name in ("tokens_in", "tokens_out")}
+        return {**task.check(item, kept, True), **tokens}
+    except (ReplyError, TypeError, ValueError):
+        return None
 
 
 def read_reply(

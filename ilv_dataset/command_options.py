@@ -167,6 +167,13 @@ _RUN_OPTIONS = (
         help="Endpoint of the verifier's model.  [default: that of --llm-base-url]",
     ),
     click.option(
+        "--vlm-prices",
+        "llm_vlm_prices",
+        type=(float, float),
+        metavar="IN OUT",
+        help="Price of a million tokens of the verifier's model.  [default: --llm-prices]",
+    ),
+    click.option(
         "--formats",
         default="parquet",
         show_default=True,

@@ -34,10 +34,9 @@ from ilv_dataset.models.protocols import Verifier
 from ilv_dataset.models.verifier import load_verifier
 from ilv_dataset.pictures import mask_of
 from ilv_dataset.records import Box, Frame, Phrase, SourceObjects, Span
-from ilv_dataset.searches import Grounding
+from ilv_dataset.searches import WINDOW_SPANS, Grounding
 from ilv_dataset.truth_images import TrueImage, load_objects, read_image, read_truth
 
-_WINDOW_SPANS = 128  # searched together; Source: shards/ground.py
 _CAMERA = "image"
 
 Note = Callable[[str, int, int], None]
@@ -184,8 +183,8 @@ def _ask_images(labelled: Sequence[TrueImage], grounders: Grounders, note: Note)
         objects = load_objects(image, size_wh) if detector.needs_source_objects else None
         return Frame(_CAMERA, 0, pixels, objects)
 
-    for done, window in enumerate(batched(questions, _WINDOW_SPANS)):
-        note("ask", min(done * _WINDOW_SPANS + len(window), len(questions)) - 1, len(questions))
+    for done, window in enumerate(batched(questions, WINDOW_SPANS)):
+        note("ask", min(done * WINDOW_SPANS + len(window), len(questions)) - 1, len(questions))
         groundings = ground_spans(
             [(_as_span(question), question.phrases) for question in window],
             load_frame=load_frame,

@@ -39,7 +39,11 @@ def fingerprint_job(
     """
     detector = detector_of_process(job.detector) if load_models else None
     segmenter = segmenter_of_process(job.segmenter, job.detector) if load_models else None
-    verifier = verifier_of_process(job.verifier, job.chat, job.reply_cache) if load_models else None
+    verifier = (
+        verifier_of_process(job.verifier, job.chat, job.reply_cache, job.layout)
+        if load_models
+        else None
+    )
     info = _read_source(job, "dataset_info.json")
     splits = splits or [split.name for split in decode_dataset_info(info).splits]
     return {

@@ -60,9 +60,9 @@ class Layout:
         return join_path(self.root, ".state", "instructions", "distinct.parquet")
 
     @property
-    def usage(self) -> str:
-        """What language models were asked for this dataset, over all its runs."""
-        return join_path(self.root, ".state", "instructions", "usage.json")
+    def spent(self) -> str:
+        """The folder of what models were asked for this dataset; a file a process."""
+        return join_path(self.root, ".state", "spent")
 
     def index(self, shard: ShardKey) -> str:
         """What the scan found in a shard: one row a span, with byte ranges of probe frames."""

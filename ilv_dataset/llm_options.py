@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from ilv_dataset.errors import ConfigError
 from ilv_dataset.formats.files import join_path
-from ilv_dataset.models.chat import ChatOptions, Usage
+from ilv_dataset.models.budgets import Prices
+from ilv_dataset.models.chat import ChatOptions
 from ilv_dataset.models.endpoints import OPENAI_URL
 
 MODEL_VARIABLE = "ILV_LLM_MODEL"
@@ -28,7 +29,8 @@ class LlmOptions:
     timeout: float = ChatOptions.timeout_s
     max_requests: int | None = None
     max_tokens: int | None = None
-    prices: tuple[float, float] | None = None  # of a million tokens in and out
+    prices: Prices | None = None
+    vlm_prices: Prices | None = None  # of the verifier's model, where they are others
     cache: str | None = None
     batch: bool = False
     retry_fallbacks: bool = False
@@ -44,18 +46,12 @@ class LlmOptions:
             timeout_s=self.timeout,
             max_requests=self.max_requests,
             max_tokens=self.max_tokens,
+            prices=(self.vlm_prices if is_verifier else None) or self.prices,
         )
 
     def cache_folder(self, out: str) -> str:
         """Where replies are kept: beside the datasets of an output folder, unless told."""
         return self.cache or join_path(out, ".cache", "replies")
-
-    def cost(self, usage: Usage) -> float | None:
-        """What the tokens cost; None where no prices are given."""
-        if self.prices is None:
-            return None
-        price_in, price_out = self.prices
-        return (usage.tokens_in * price_in + usage.tokens_out * price_out) / 1e6
 
 
 def resolve_extractor(extractor: str, *, is_demo: bool) -> str:

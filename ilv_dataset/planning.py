@@ -20,7 +20,7 @@ from ilv_dataset.formats import atomic, files
 from ilv_dataset.formats.dataset_info import DatasetInfo, decode_dataset_info
 from ilv_dataset.formats.features import Feature, decode_features
 from ilv_dataset.jobs import Job
-from ilv_dataset.layout import Layout
+from ilv_dataset.layout import STAGES, Layout
 from ilv_dataset.llm_options import LlmOptions, model_of, resolve_extractor
 from ilv_dataset.messages import count_noun
 from ilv_dataset.models.chat import ChatOptions
@@ -31,6 +31,17 @@ from ilv_dataset.selection import ShardPlan, select_records
 DEFAULT_DETECTOR = "yolo-world:yolov8x-worldv2.pt"
 SOURCE_DETECTOR = "source"
 _DIGESTS_OF_WEIGHTS = ("detector weights", "segmenter weights", "verifier version")
+# The first stage whose results an option changes; all others change the scan.
+_FIRST_STAGE_OF = {
+    "--extractor": "instructions",
+    "--detector": "ground",
+    "class names": "ground",
+    "--segmenter": "ground",
+    "--verifier": "ground",
+    **dict.fromkeys(_DIGESTS_OF_WEIGHTS, "ground"),
+    "--picture-kinds": "ground",
+    "--include": "steps",
+}
 
 
 @dataclass(frozen=True)
@@ -127,7 +138,7 @@ def check_output(
     if before is None:
         _check_ours(job.layout, there)
         fault = "is missing or damaged, so nobody knows which run the files beside it are of"
-    elif differing := _differing(before, fingerprint):
+    elif differing := _differing(job.layout, before, fingerprint):
         key = differing[0]
         fault = f"is of another run: {key} was {before.get(key)!r} and is {fingerprint[key]!r}"
     else:
@@ -332,10 +343,26 @@ def _check_ours(layout: Layout, there: Sequence[str]) -> None:
         )
 
 
-def _differing(before: Mapping[str, object], now: Mapping[str, object]) -> list[str]:
-    """What two plans differ in; a digest that one of them does not know agrees with any."""
+def _differing(
+    layout: Layout, before: Mapping[str, object], now: Mapping[str, object]
+) -> list[str]:
+    """What two plans differ in, of all that something was made from already.
+
+    A digest that one of them does not know agrees with any.
+    """
     unknown = [key for key in _DIGESTS_OF_WEIGHTS if None in (before.get(key), now.get(key))]
-    return [key for key in now if key not in unknown and before.get(key) != now[key]]
+    return [
+        key
+        for key in now
+        if key not in unknown and before.get(key) != now[key] and _is_used(layout, key)
+    ]
+
+
+def _is_used(layout: Layout, key: str) -> bool:
+    """Whether a stage has committed something that an option decides."""
+    stages = STAGES[STAGES.index(_FIRST_STAGE_OF.get(key, "parse")) :]
+    names = (name for stage in stages for name in files.list_names(layout.markers(stage)))
+    return any(name.endswith(".json") for name in names)
 
 
 def _remove_output(layout: Layout) -> None:

@@ -49,12 +49,14 @@ def noting_progress(rows: Iterable[T], *, job: Job, stage: str, shard: ShardPlan
 
 
 @contextlib.contextmanager
-def showing_progress(job: Job, stages: Sequence[str], label: str) -> Iterator[None]:
-    """Shows on stderr how far the stages are, while the block runs."""
+def showing_progress(
+    job: Job, stages: Sequence[str], label: str, *, detail: Callable[[], str] = lambda: ""
+) -> Iterator[None]:
+    """Shows on stderr how far the stages are, while the block runs; `detail` as below."""
     total = sum(shard.num_selected for shard in job.shards)
     look_every_s = LOOK_EVERY_S[files.is_remote(job.layout.out)]
     count = functools.partial(count_done, job, stages)
-    with showing_count(count, total, label, look_every_s=look_every_s):
+    with showing_count(count, total, label, detail=detail, look_every_s=look_every_s):
         yield
 
 

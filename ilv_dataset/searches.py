@@ -18,6 +18,7 @@ from ilv_dataset.fields import UNVERIFIED
 from ilv_dataset.formats.tables import GroundedObject
 from ilv_dataset.records import Frame, Phrase, Sighting
 
+WINDOW_SPANS = 128  # searched together; Source: ours, 8 batches, so that few are part-filled
 BATCH_FRAMES = 16  # Source: ours; a YOLO at 640 px takes 16 frames in 2 GB, more gains little
 DECODE_THREADS = 2  # ahead of the model; image decoders release the interpreter's lock
 # Detected crops of one phrase that are shown to a verifier; each may be a request that is paid

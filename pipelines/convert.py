@@ -6,13 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ilv_dataset.errors import ConfigError, IlvError
-from ilv_dataset.extraction.run import extract_instructions, read_usage
+from ilv_dataset.extraction.run import extract_instructions
 from ilv_dataset.formats import atomic, files
 from ilv_dataset.formats.atomic import FileSummary
 from ilv_dataset.formats.markers import Marker
 from ilv_dataset.formats.parquet import relative_path
 from ilv_dataset.formats.rlds import interleaved_features_json, interleaved_info_json
 from ilv_dataset.jobs import Job
+from ilv_dataset.ledgers import describe_spent, read_spent
 from ilv_dataset.llm_options import LlmOptions, model_of
 from ilv_dataset.pipelines import ground_objects, parse_instructions, write_shards
 from ilv_dataset.pipelines.runs import run_graph
@@ -59,7 +60,10 @@ class Run:
         waiting = self._waiting("ground")
         if waiting:
             self._run(
-                "ground", ["ground"], lambda root: ground_objects.build(root, self.job, waiting)
+                "ground",
+                ["ground"],
+                lambda root: ground_objects.build(root, self.job, waiting),
+                detail=self._describe_verifier,
             )
 
     def write(self) -> None:
@@ -105,14 +109,26 @@ class Run:
         }
         small = self._small_files() if "rlds" in formats else []
         summary = run_summary(fingerprint, self.account(), markers, small, formats=formats)
-        if usage := read_usage(self.job):
-            summary["llm"] = usage
+        if spent := read_spent(self.job.layout):
+            summary["llm"] = spent
         atomic.write_json(self.job.layout.run, summary, out=self.job.layout.out)
 
-    def _run(self, label: str, stages: Sequence[str], build: Callable[..., object]) -> None:
+    def _run(
+        self,
+        label: str,
+        stages: Sequence[str],
+        build: Callable[..., object],
+        *,
+        detail: Callable[[], str] = lambda: "",
+    ) -> None:
         files.remove_tree(self.job.layout.run)  # what is complete does not change
-        with showing_progress(self.job, stages, label):
+        with showing_progress(self.job, stages, label, detail=detail):
             run_graph(build, self.beam_args)
+
+    def _describe_verifier(self) -> str:
+        """What the verifier's model was asked for this dataset, over all runs."""
+        spent = read_spent(self.job.layout).get("verifier")
+        return "" if spent is None else describe_spent(spent)
 
     def _is_written(self, name: str) -> bool:
         """Whether a format is asked for, or was by an earlier run and must not grow stale."""

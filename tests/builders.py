@@ -31,6 +31,8 @@ CARROT_XYXY, PLATE_XYXY = (8, 8, 24, 16), (32, 24, 56, 40)
 NAMES = ("carrot", "plate")
 INSTRUCTION = "put the carrot on the plate"
 
+CAMERA = "observation/image"
+
 Values = Sequence[bytes] | np.ndarray
 Record = dict[str, Values]
 
@@ -321,6 +323,20 @@ def make_span(
     span = Span(number, start, end, instruction)
     whole = end if num_steps is None else num_steps
     return IndexedSpan(record_index, 12, 100, whole, span, probes=tuple(probes))
+
+
+CARROT = make_phrase(INSTRUCTION, "carrot")
+PLATE = make_phrase(INSTRUCTION, "plate", kind="container")
+
+
+def probed(*steps: int, camera: str = CAMERA, **rest: Any) -> IndexedSpan:
+    """A span whose probe frames are those of some steps."""
+    return make_span(probes=[Probe(camera, step, 0, 0) for step in steps], **rest)
+
+
+def load_scene(indexed: IndexedSpan, probe: Probe) -> Frame:
+    """The frame of a probe: `scene`, on a background that differs by the step."""
+    return Frame(probe.camera, probe.step, scene(probe.step))
 
 
 def make_object(phrase: str = "carrot", **changes: Any) -> GroundedObject:

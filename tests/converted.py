@@ -72,6 +72,15 @@ def run_ilv(*arguments: object) -> Result:
     return result
 
 
+def only_error(result: Result) -> str:
+    """The last line on stderr; nothing else speaks of an error, and no traceback does."""
+    assert result.exit_code == 1, result.stderr
+    *others, line = result.stderr.splitlines()
+    assert line.startswith("Error: ")
+    assert not any("rror" in other for other in others), result.stderr
+    return line
+
+
 def rewrite_rows(root: Path, name: str, change: Callable[[list[dict[str, Any]]], object]) -> None:
     """Changes the rows of a table, and commits the file as if it had been written so."""
     file = pq.ParquetFile(root / name)

@@ -3,40 +3,28 @@ import dataclasses
 import numpy as np
 import pytest
 from builders import (
+    CAMERA,
+    CARROT,
     CARROT_XYXY,
-    INSTRUCTION,
+    PLATE,
     PLATE_XYXY,
     FakeDetector,
     FakeSegmenter,
     decode,
+    load_scene,
     make_phrase,
-    make_span,
-    scene,
+    probed,
 )
 
 from ilv_dataset import searches
-from ilv_dataset.episodes import Probe
 from ilv_dataset.errors import RecordError, StorageError
 from ilv_dataset.fields import PICTURED_KINDS
 from ilv_dataset.grounding import ground_spans
 from ilv_dataset.masks import decode_rle
-from ilv_dataset.records import Frame
 from ilv_dataset.searches import BATCH_FRAMES
 
-CARROT = make_phrase(INSTRUCTION, "carrot")
-PLATE = make_phrase(INSTRUCTION, "plate", kind="container")
-CAMERA = "observation/image"
 
-
-def load_frame(indexed, probe):
-    return Frame(probe.camera, probe.step, scene())
-
-
-def probed(*steps, camera=CAMERA, **rest):
-    return make_span(probes=[Probe(camera, step, 0, 0) for step in steps], **rest)
-
-
-def ground(spans, table, *, segmenter=None, load=load_frame, kinds=PICTURED_KINDS):
+def ground(spans, table, *, segmenter=None, load=load_scene, kinds=PICTURED_KINDS):
     detector = table if isinstance(table, FakeDetector) else FakeDetector(table)
     found = ground_spans(
         spans, load_frame=load, detector=detector, segmenter=segmenter, picture_kinds=kinds
@@ -161,7 +149,7 @@ def test_a_frame_that_fails_ends_its_span_alone():
     def load(indexed, probe):
         if indexed.record_index == 1:
             raise RecordError("undecodable-image", "cut")
-        return load_frame(indexed, probe)
+        return load_scene(indexed, probe)
 
     spans = [(probed(0, record_index=n), [CARROT]) for n in range(3)]
     found, detector = ground(spans, {"carrot": (CARROT_XYXY, 0.5)}, load=load)
@@ -183,7 +171,7 @@ def test_a_later_frame_that_fails_ends_the_span_too():
     def load(indexed, probe):
         if probe.step == 5:
             raise RecordError("undecodable-image", "cut")
-        return load_frame(indexed, probe)
+        return load_scene(indexed, probe)
 
     (found,), _ = ground([(probed(0, 5), [CARROT, PLATE])], {"plate": (PLATE_XYXY, 0.5)}, load=load)
     assert found.fault.reason == "undecodable-image"

@@ -4,7 +4,6 @@ import pytest
 
 from ilv_dataset.errors import ConfigError
 from ilv_dataset.llm_options import LlmOptions, model_of, resolve_extractor
-from ilv_dataset.models.chat import Usage
 
 
 @pytest.mark.parametrize(
@@ -65,7 +64,8 @@ def test_replies_are_kept_beside_the_datasets_unless_told():
     assert LlmOptions(cache="gs://b/shared").cache_folder("out") == "gs://b/shared"
 
 
-def test_cost_is_that_of_a_million_tokens_in_and_out():
-    usage = Usage(requests=2, tokens_in=2_000_000, tokens_out=500_000)
-    assert LlmOptions().cost(usage) is None
-    assert LlmOptions(prices=(0.15, 0.6)).cost(usage) == pytest.approx(0.6)
+def test_prices_of_the_verifier_are_those_of_the_extractor_unless_told():
+    both, own = LlmOptions(prices=(0.15, 0.6)), LlmOptions(prices=(0.15, 0.6), vlm_prices=(1, 2))
+    assert both.chat("m").prices == both.chat("m", is_verifier=True).prices == (0.15, 0.6)
+    assert (own.chat("m").prices, own.chat("m", is_verifier=True).prices) == ((0.15, 0.6), (1, 2))
+    assert LlmOptions().chat("m").prices is None

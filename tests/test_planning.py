@@ -58,6 +58,20 @@ def test_another_option_is_refused_by_name_and_overwrite_makes_way(tmp_path: Pat
     assert run["config"]["--picture-kinds"] == ["container"]
 
 
+def test_an_option_may_change_until_something_was_made_from_it(tmp_path: Path) -> None:
+    assert ilv("parse", "demo", "--out", tmp_path).exit_code == 0
+    kinds = ("--picture-kinds", "container")
+    assert ilv("ground", "demo", "--out", tmp_path, *kinds).exit_code == 0
+    refused = ilv("ground", "demo", "--out", tmp_path)
+    assert refused.exit_code == 1
+    assert "--picture-kinds was ['container'] and is" in refused.stderr
+    included = ("--include", "text_only")
+    assert ilv("write", "demo", "--out", tmp_path, *kinds, *included).exit_code == 0
+    refused = ilv("write", "demo", "--out", tmp_path, *kinds)
+    assert refused.exit_code == 1
+    assert "--include was ['text_only'] and is []" in refused.stderr
+
+
 def test_overwrite_with_the_same_options_resumes(tmp_path: Path) -> None:
     assert ilv("convert", "demo", "--out", tmp_path).exit_code == 0
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.parquet")}

@@ -6,39 +6,28 @@ import math
 import numpy as np
 import pytest
 from builders import (
+    CAMERA,
+    CARROT,
     CARROT_XYXY,
-    INSTRUCTION,
+    PLATE,
     FakeDetector,
     FakePointFinder,
     FakeSegmenter,
     FakeVerifier,
-    make_phrase,
-    make_span,
-    scene,
+    load_scene,
+    probed,
 )
 
-from ilv_dataset.episodes import Probe
 from ilv_dataset.errors import RecordError
 from ilv_dataset.fields import PICTURED_KINDS
 from ilv_dataset.grounding import ground_spans
 from ilv_dataset.masks import decode_rle
-from ilv_dataset.records import Frame, Masks
+from ilv_dataset.records import Masks
 
-CARROT = make_phrase(INSTRUCTION, "carrot")
-PLATE = make_phrase(INSTRUCTION, "plate", kind="container")
-CAMERA = "observation/image"
 CORNER = {0: 40, 5: 65, 10: 90}  # what the background of the frame of a step is
 
 
-def load_frame(indexed, probe):
-    return Frame(probe.camera, probe.step, scene(probe.step))
-
-
-def probed(*steps, **rest):
-    return make_span(probes=[Probe(CAMERA, step, 0, 0) for step in steps], **rest)
-
-
-def ground(spans, verifier, *, table=None, segmenter=None, load=load_frame):
+def ground(spans, verifier, *, table=None, segmenter=None, load=load_scene):
     return ground_spans(
         spans, load_frame=load, detector=FakeDetector(table or {}), segmenter=segmenter,
         picture_kinds=PICTURED_KINDS, verifier=verifier,
@@ -182,7 +171,7 @@ def test_a_frame_that_fails_only_now_ends_its_span_alone(monkeypatch):
     def load(indexed, probe):
         if (indexed.record_index, probe.step) == (1, 5):
             raise RecordError("undecodable-image", "cut")
-        return load_frame(indexed, probe)
+        return load_scene(indexed, probe)
 
     verifier = FakePointFinder({("carrot", 0): "mismatch"}, {("carrot", CORNER[5]): (16, 12)})
     spans = [(probed(0, 5, record_index=n), [CARROT]) for n in range(3)]

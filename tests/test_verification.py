@@ -5,39 +5,29 @@ import json
 
 import pytest
 from builders import (
+    CAMERA,
+    CARROT,
     CARROT_XYXY,
-    INSTRUCTION,
+    PLATE,
     PLATE_XYXY,
     FakeDetector,
     FakeSegmenter,
     FakeVerifier,
+    load_scene,
     make_phrase,
-    make_span,
-    scene,
+    probed,
 )
 
 from ilv_dataset import searches
-from ilv_dataset.episodes import Probe
 from ilv_dataset.errors import RecordError
 from ilv_dataset.fields import PICTURED_KINDS
 from ilv_dataset.grounding import ground_spans
-from ilv_dataset.records import Frame, Verdict
+from ilv_dataset.records import Verdict
 
-CARROT = make_phrase(INSTRUCTION, "carrot")
-PLATE = make_phrase(INSTRUCTION, "plate", kind="container")
-CAMERA = "observation/image"
 SEEN = {"carrot": (CARROT_XYXY, 0.5), "plate": (PLATE_XYXY, 0.75)}
 
 
-def load_frame(indexed, probe):
-    return Frame(probe.camera, probe.step, scene(probe.step))
-
-
-def probed(*steps, **rest):
-    return make_span(probes=[Probe(CAMERA, step, 0, 0) for step in steps], **rest)
-
-
-def ground(spans, verifier, *, table=SEEN, segmenter=None, load=load_frame):
+def ground(spans, verifier, *, table=SEEN, segmenter=None, load=load_scene):
     detector = FakeDetector(table)
     found = ground_spans(
         spans, load_frame=load, detector=detector, segmenter=segmenter,
@@ -184,7 +174,7 @@ def test_a_later_frame_that_fails_ends_the_span():
     def load(indexed, probe):
         if probe.step == 5:
             raise RecordError("undecodable-image", "cut")
-        return load_frame(indexed, probe)
+        return load_scene(indexed, probe)
 
     verifier = FakeVerifier({"carrot": "mismatch"})
     (found,), _ = ground([(probed(0, 5), [CARROT])], verifier, load=load)

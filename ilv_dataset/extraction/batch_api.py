@@ -109,7 +109,7 @@ class BatchAsker:
 
     def _take(self, requests: Iterator[list[str]]) -> list[list[str]]:
         """The requests of the next batch: what the budget has left, but one at least."""
-        left = self._chat.num_requests_left
+        left = self._chat.budget.num_requests_left
         num = REQUESTS_MAX if left is None else max(1, min(left, REQUESTS_MAX))
         return list(islice(requests, num))
 
@@ -131,7 +131,7 @@ class BatchAsker:
     async def _hand_in(self, batch: OpenBatch, task: TextTask) -> OpenBatch:
         """Hands a batch in; returns it with its number at the endpoint."""
         chat = self._chat
-        chat.spend(len(batch.requests))
+        chat.budget.spend(len(batch.requests))
         if not chat.has_succeeded:  # a batch of what the server does not take would cost a day
             await chat.settle(task.prompt)
         self._write_state(batch, task)

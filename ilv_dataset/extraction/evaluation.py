@@ -11,7 +11,7 @@ from ilv_dataset.errors import ConfigError
 from ilv_dataset.extraction.extractor import LlmExtractor
 from ilv_dataset.grammar import parse_instruction
 from ilv_dataset.llm_options import LlmOptions, model_of
-from ilv_dataset.models.chat import Usage
+from ilv_dataset.models.budgets import Usage
 from ilv_dataset.phrases import PhraseScore, score_phrases
 from ilv_dataset.records import ParsedInstruction
 

@@ -8,16 +8,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from ilv_dataset.asking import ask_items, split_requests
+from ilv_dataset.asking import ask_items, read_answer, split_requests
 from ilv_dataset.batches import batched
-from ilv_dataset.errors import ReplyError
 from ilv_dataset.extraction.batch_api import BatchAsker
 from ilv_dataset.extraction.tasks import FIND_OBJECTS, SUMMARISE, TextTask, is_paragraph
-from ilv_dataset.fields import IMAGE_PLACEHOLDER, REPLY_FAULTS
+from ilv_dataset.fields import IMAGE_PLACEHOLDER
 from ilv_dataset.formats import files
 from ilv_dataset.grammar import parse_instruction
+from ilv_dataset.ledgers import spent_on
 from ilv_dataset.llm_options import LlmOptions
-from ilv_dataset.models.chat import PARAMETERS, Chat, Usage
+from ilv_dataset.models.budgets import Usage
+from ilv_dataset.models.chat import PARAMETERS, Chat
 from ilv_dataset.records import ParsedInstruction, Phrase
 from ilv_dataset.reply_cache import ReplyCache
 
@@ -54,6 +55,11 @@ class LlmExtractor:
             task.field: ReplyCache(self._cache_folder, model, task.prompt, PARAMETERS)
             for task in (FIND_OBJECTS, SUMMARISE)
         }
+
+    @property
+    def spent(self) -> dict[str, float]:
+        """The account of what was asked so far."""
+        return spent_on(self.usage, num_cached=self.num_cached, prices=self._options.prices)
 
     def ask(self, instructions: Sequence[str]) -> None:
         """Asks about distinct instructions; afterwards `parse` knows all of them.
@@ -160,17 +166,7 @@ class LlmExtractor:
         return self._read(task, text) or {"fault": "missing-item"}
 
     def _read(self, task: TextTask, text: str) -> Mapping[str, Any] | None:
-        """A kept answer, checked again, for the folder may be anyone's; None: ask for it."""
-        kept = self._caches[task.field].read(text)
-        if kept is None:
-            return None
-        if str(kept.get("fault")) in REPLY_FAULTS:
-            return {"fault": kept["fault"]}
-        try:
-            tokens = {name: int(kept.get(name, 0)) for name in ("tokens_in", "tokens_out")}
-            return {**task.check(text, kept, True), **tokens}
-        except (ReplyError, TypeError, ValueError):
-            return None
+        return read_answer(task, text, self._caches[task.field])
 
     def _remember_row(self, row: ParsedInstruction) -> None:
         digest, summarised = FIND_OBJECTS.prompt.digest, SUMMARISE.prompt.digest

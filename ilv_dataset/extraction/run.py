@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from dataclasses import asdict
 
 from ilv_dataset.extraction.extractor import LlmExtractor
-from ilv_dataset.formats import atomic, files
 from ilv_dataset.jobs import Job
+from ilv_dataset.ledgers import Ledger, describe_spent
 from ilv_dataset.llm_options import LlmOptions, model_of
-from ilv_dataset.models.chat import Usage
 from ilv_dataset.progress import showing_count
 from ilv_dataset.shards.instructions import (
     forget_groundings,
@@ -35,10 +32,11 @@ def extract_instructions(job: Job, llm: LlmOptions) -> None:
         out=job.layout.out,
         say=lambda line: print(line, file=sys.stderr),  # noqa: T201
     )
-    extractor.remember(read_instructions(job))
-    before = {row.instruction: row for row in read_instructions(job) if row.fallback}
+    known = list(read_instructions(job))
+    extractor.remember(known)
+    before = {row.instruction: row for row in known if row.fallback}
     instructions = read_distinct(job)
-    ledger = _Ledger(job, extractor, llm)
+    ledger = _Ledger(job, extractor)
     try:
         with showing_count(
             ledger.count_settled,
@@ -57,20 +55,12 @@ def extract_instructions(job: Job, llm: LlmOptions) -> None:
     replace_instructions(extractor.parse_all(instructions), job=job)
 
 
-def read_usage(job: Job) -> dict[str, float]:
-    """What language models were asked for this dataset, over all its runs; empty where nothing."""
-    path = job.layout.usage
-    return json.loads(files.read_bytes(path)) if files.exists(path) else {}
-
-
 class _Ledger:
-    """The account of this run, added to that of the runs before it."""
+    """Counts what is settled, and keeps the account of this run up to date on the disk."""
 
-    def __init__(self, job: Job, extractor: LlmExtractor, llm: LlmOptions) -> None:
-        self._job = job
+    def __init__(self, job: Job, extractor: LlmExtractor) -> None:
         self._extractor = extractor
-        self._llm = llm
-        self._before = read_usage(job)
+        self._ledger = Ledger(job.layout, "extractor")
         self._num_saved = 0
 
     def count_settled(self) -> int:
@@ -81,24 +71,9 @@ class _Ledger:
 
     def describe(self) -> str:
         """What has been spent so far, for the progress line."""
-        usage, cost = self._extractor.usage, self._llm.cost(self._extractor.usage)
-        return (
-            f"{usage.requests:,} requests, {usage.tokens_in:,} tokens in, "
-            f"{usage.tokens_out:,} out, "
-            + ("" if cost is None else f"{cost:.2f} spent, ")
-            + f"{self._extractor.num_cached:,} cached"
-        )
+        return describe_spent(self._extractor.spent)
 
     def save(self) -> None:
         """Writes the account, where anything was asked."""
-        extractor = self._extractor
-        usage: Usage = extractor.usage
-        if not (usage.requests or usage.tokens):  # a batch may be handed in by an earlier run
-            return
-        self._num_saved = usage.requests
-        cost = self._llm.cost(usage)
-        spent: dict[str, float] = {**asdict(usage), "cache_hits": extractor.num_cached}
-        if cost is not None:
-            spent["cost"] = round(cost, 6)
-        total = {name: self._before.get(name, 0) + value for name, value in spent.items()}
-        atomic.write_json(self._job.layout.usage, total, out=self._job.layout.out)
+        self._num_saved = self._extractor.usage.requests
+        self._ledger.save(self._extractor.spent)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Self, TypeVar
 
 from ilv_dataset.errors import ConfigError, EndpointError, IlvError, ReplyError
+from ilv_dataset.models.budgets import Budget, Prices, Usage
 from ilv_dataset.models.chat_bodies import Content, Reply, chat_request, decode_completion
 from ilv_dataset.models.endpoints import KEY_VARIABLE, OPENAI_URL, api_key, shown_url
 from ilv_dataset.models.faults import Fault, Unsupported
@@ -48,21 +49,8 @@ class ChatOptions:
     timeout_s: float = 60.0
     max_requests: int | None = None
     max_tokens: int | None = None
+    prices: Prices | None = None
     patience_s: float = PATIENCE_S
-
-
-@dataclass
-class Usage:
-    """What has been asked so far."""
-
-    requests: int = 0
-    tokens_in: int = 0
-    tokens_out: int = 0
-
-    @property
-    def tokens(self) -> int:
-        """In and out."""
-        return self.tokens_in + self.tokens_out
 
 
 class Chat:
@@ -75,7 +63,7 @@ class Chat:
         """
         self.options = options
         self._harmless = harmless
-        self.usage = Usage()
+        self.budget = Budget(max_requests=options.max_requests, max_tokens=options.max_tokens)
         self.has_succeeded = False
         self._key = api_key(options.base_url)
         self.url = shown_url(options.base_url)  # as messages name it
@@ -85,9 +73,6 @@ class Chat:
         self._parameters = dict(PARAMETERS)
         self._num_failed = 0  # in a row
         self._end: IlvError | None = None  # why nothing more can be asked
-        self._in_flight = 0
-        self._num_free = 0  # requests that the budget leaves out
-        self._is_settling = False
 
     async def __aenter__(self) -> Self:
         from openai import AsyncOpenAI
@@ -99,6 +84,7 @@ class Chat:
             timeout=self.options.timeout_s,
         )
         self._settling = asyncio.Lock()
+        self._slots = asyncio.Semaphore(self.options.concurrency)
         self._clock = asyncio.get_running_loop().time
         self._alive_at = self._paused_until = self._clock()
         return self
@@ -114,11 +100,13 @@ class Chat:
         """
         self._prompt = prompt
         try:
-            if self._format is None:
-                async with self._settling:  # the others wait until it is known what is taken
-                    if self._format is None:
-                        return await self._settle(prompt, content)
-            return await self._persist(functools.partial(self._send, prompt, content, self._format))
+            async with self._slots:
+                if self._format is None:
+                    async with self._settling:  # the others wait until it is known what is taken
+                        if self._format is None:
+                            return await self._settle(prompt, content)
+                send = functools.partial(self._send, prompt, content, self._format)
+                return await self._persist(send)
         except Unsupported as error:
             raise ReplyError("bad-request", str(error)) from error
         except (ConfigError, EndpointError) as error:
@@ -168,13 +156,8 @@ class Chat:
 
         Raises: EndpointError, ConfigError.
         """
-        begun, self._is_settling = self.usage.requests, True
-        try:
-            with contextlib.suppress(ReplyError):
-                await self.ask(prompt, self._harmless)
-        finally:
-            self._is_settling = False
-            self._num_free += self.usage.requests - begun
+        with self.budget.free(), contextlib.suppress(ReplyError):
+            await self.ask(prompt, self._harmless)
 
     def request(self, prompt: Prompt, content: Content) -> dict[str, Any]:
         """The body of a request as the server takes it, as far as that is known."""
@@ -227,38 +210,13 @@ class Chat:
             await asyncio.sleep(left_s + random.uniform(0, 0.1 * left_s))  # not all at once
 
     @property
-    def num_requests_left(self) -> int | None:
-        """How many requests the budget has left; None where there is none."""
-        if self.options.max_requests is None:
-            return None
-        return self.options.max_requests - (self.usage.requests - self._num_free)
-
-    def spend(self, num_requests: int = 1) -> None:
-        """Counts requests before they are sent; what is under way is reckoned as it usually is.
-
-        Raises: EndpointError where they are more than the budget has.
-        """
-        options, usage = self.options, self.usage
-        if self._is_settling:
-            usage.requests += num_requests
-            return
-        left = self.num_requests_left
-        if left is not None and num_requests > left:
-            raise EndpointError(
-                f"--llm-max-requests {options.max_requests:,} are spent; run again to go on"
-            )
-        if options.max_tokens is not None:
-            a_request = usage.tokens / max(1, usage.requests - self._in_flight)
-            if usage.tokens + self._in_flight * a_request >= options.max_tokens:
-                raise EndpointError(
-                    f"--llm-max-tokens {options.max_tokens:,} are spent; run again to go on"
-                )
-        usage.requests += num_requests
+    def usage(self) -> Usage:
+        """What has been asked so far."""
+        return self.budget.usage
 
     def count(self, reply: Reply) -> None:
         """Counts a reply that has come: a sign of life."""
-        self.usage.tokens_in += reply.tokens_in
-        self.usage.tokens_out += reply.tokens_out
+        self.budget.count(tokens_in=reply.tokens_in, tokens_out=reply.tokens_out)
         self._alive_at, self._num_failed, self.has_succeeded = self._clock(), 0, True
 
     async def _judge(self, fault: Fault, tries: int, failed_at: float) -> None:
@@ -312,12 +270,8 @@ class Chat:
 
         Raises: Fault, Unsupported, ReplyError, ConfigError, EndpointError.
         """
-        self.spend()
-        self._in_flight += 1
-        try:
+        with self.budget.sending():
             received = await self._attempt(lambda: self._receive(prompt, content, kind))
-        finally:
-            self._in_flight -= 1
         reply = decode_completion(received)
         if reply is None:
             begin = received[:1000].decode("utf-8", "replace")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 
+from ilv_dataset.layout import Layout
+from ilv_dataset.ledgers import Ledger
 from ilv_dataset.models.chat import ChatOptions
 from ilv_dataset.models.detector import load_detector
 from ilv_dataset.models.protocols import Detector, Segmenter, Verifier
@@ -30,9 +32,14 @@ def segmenter_of_process(spec: str, detector: str) -> Segmenter | None:
 
 
 @functools.cache
-def verifier_of_process(spec: str, chat: ChatOptions | None, cache: str) -> Verifier | None:
+def verifier_of_process(
+    spec: str, chat: ChatOptions | None, cache: str, layout: Layout
+) -> Verifier | None:
     """The verifier that `spec` names; None for "none". Arguments are as in `load_verifier`.
+
+    What it spends on the dataset of `layout` is kept there.
 
     Raises: ConfigError.
     """
-    return load_verifier(spec, chat=chat, cache=cache)
+    on_spent = Ledger(layout, "verifier").save
+    return load_verifier(spec, chat=chat, cache=cache, on_spent=on_spent)

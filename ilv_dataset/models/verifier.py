@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from ilv_dataset.errors import ConfigError
+from ilv_dataset.ledgers import Spent
 from ilv_dataset.models.chat import ChatOptions
 from ilv_dataset.models.protocols import Verifier
 
@@ -16,12 +19,19 @@ def check_verifier(spec: str) -> None:
         raise ConfigError(f"no verifier {spec!r}; expected one of {', '.join(VERIFIERS)}")
 
 
-def load_verifier(spec: str, *, chat: ChatOptions | None, cache: str) -> Verifier | None:
+def load_verifier(
+    spec: str,
+    *,
+    chat: ChatOptions | None,
+    cache: str,
+    on_spent: Callable[[Spent], None] = lambda _: None,
+) -> Verifier | None:
     """Loads the verifier that `spec` names, one of VERIFIERS; None: crops are not looked at.
 
     Args:
         chat: where and how a vision-language model is asked; None for the others.
         cache: the folder in which its replies are kept.
+        on_spent: told now and then what the model has been asked so far.
 
     Raises: ConfigError if there is no such verifier, or its endpoint cannot be used.
     """
@@ -34,4 +44,5 @@ def load_verifier(spec: str, *, chat: ChatOptions | None, cache: str) -> Verifie
         return AgreementVerifier()
     from ilv_dataset.models.vlm import VlmVerifier
 
-    return VlmVerifier(chat or ChatOptions(spec.partition(":")[2]), spec=spec, cache=cache)
+    chat = chat or ChatOptions(spec.partition(":")[2])
+    return VlmVerifier(chat, spec=spec, cache=cache, on_spent=on_spent)

@@ -7,18 +7,20 @@ import base64
 import hashlib
 import json
 import threading
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
 
-from ilv_dataset.asking import ask_items, ask_once
+from ilv_dataset.asking import ask_items, ask_once, read_answer
 from ilv_dataset.crops import encode_jpeg
 from ilv_dataset.errors import ReplyError
-from ilv_dataset.fields import REPLY_FAULTS, VERDICTS
+from ilv_dataset.fields import VERDICTS
 from ilv_dataset.key_points import fit_frame, point_to_frame
+from ilv_dataset.ledgers import Spent, spent_on
 from ilv_dataset.models.chat import HARMLESS, PARAMETERS, Chat, ChatOptions
+from ilv_dataset.plain_texts import is_plain_phrase
 from ilv_dataset.prompts import Prompt, load_prompt
 from ilv_dataset.records import Candidate, Verdict
 from ilv_dataset.reply_cache import ReplyCache
@@ -48,12 +50,14 @@ class _PictureTask:
     """What both prompts have in common: a picture for each item."""
 
     prompt: Prompt
+    ask: Callable[[_Question], dict[str, Any]]  # what is said about an item
+    check_reply: Callable[[Mapping[str, Any]], dict[str, Any]]  # raises ReplyError
 
     def key(self, item: _Question) -> str:
         return item.key
 
-    def is_plain(self, _: _Question) -> bool:
-        return True
+    def is_plain(self, item: _Question) -> bool:
+        return is_plain_phrase(item.phrase)
 
     def content(
         self, items: Sequence[_Question], reasons: Mapping[str, str]
@@ -66,45 +70,50 @@ class _PictureTask:
         text = json.dumps({"items": questions}, ensure_ascii=False)
         return [{"type": "text", "text": text}, *(_image_part(item.jpeg) for item in items)]
 
-    def ask(self, item: _Question) -> dict[str, Any]:
-        raise NotImplementedError
-
-
-class _VerifyTask(_PictureTask):
-    def ask(self, item: _Question) -> dict[str, Any]:
-        return {"phrase": item.phrase}
-
     def check(self, _: _Question, reply: Mapping[str, Any], __: bool) -> dict[str, Any]:
-        verdict, reason = reply.get("verdict"), reply.get("reason")
-        if str(verdict) not in VERDICTS or not isinstance(reason, str):
-            raise ReplyError("malformed-item", f"not a verdict and a reason: {str(reply)[:80]}")
-        return {"verdict": verdict, "reason": " ".join(reason.split())[:REASON_CHARS_MAX]}
+        return self.check_reply(reply)
 
 
-class _PointTask(_PictureTask):
-    def ask(self, item: _Question) -> dict[str, Any]:
-        return {"point_at": item.phrase, "width": item.size_wh[0], "height": item.size_wh[1]}
-
-    def check(self, item: _Question, reply: Mapping[str, Any], __: bool) -> dict[str, Any]:
-        found, x, y = (reply.get(name) for name in ("found", "x", "y"))
-        if found is False:
-            return {"found": False}
-        is_number = all(type(value) in (int, float) for value in (x, y))
-        if found is not True or not is_number:
-            raise ReplyError("malformed-item", f"not a point: {str(reply)[:80]}")
-        # By way of a text an integer of hundreds of digits is infinite, and no error.
-        return {"found": True, "x": float(str(x)), "y": float(str(y))}
+def _check_verdict(reply: Mapping[str, Any]) -> dict[str, Any]:
+    verdict, reason = reply.get("verdict"), reply.get("reason")
+    if str(verdict) not in VERDICTS or not isinstance(reason, str):
+        raise ReplyError("malformed-item", f"not a verdict and a reason: {str(reply)[:80]}")
+    return {"verdict": verdict, "reason": " ".join(reason.split())[:REASON_CHARS_MAX]}
 
 
-VERIFY_CROP = _VerifyTask(load_prompt("verify_crop.v1"))
-FIND_POINT = _PointTask(load_prompt("key_point.v1"))
+def _check_point(reply: Mapping[str, Any]) -> dict[str, Any]:
+    found, x, y = (reply.get(name) for name in ("found", "x", "y"))
+    if found is False:
+        return {"found": False}
+    is_number = all(type(value) in (int, float) for value in (x, y))
+    if found is not True or not is_number:
+        raise ReplyError("malformed-item", f"not a point: {str(reply)[:80]}")
+    # By way of a text an integer of hundreds of digits is infinite, and no error.
+    return {"found": True, "x": float(str(x)), "y": float(str(y))}
+
+
+VERIFY_CROP = _PictureTask(
+    load_prompt("verify_crop.v1"), lambda item: {"phrase": item.phrase}, _check_verdict
+)
+FIND_POINT = _PictureTask(
+    load_prompt("key_point.v1"),
+    lambda item: {"point_at": item.phrase, "width": item.size_wh[0], "height": item.size_wh[1]},
+    _check_point,
+)
 
 
 class VlmVerifier:
     """Asks about crops, several a request, and for key points; replies are kept by the picture."""
 
-    def __init__(self, chat: ChatOptions, *, spec: str, cache: str) -> None:
-        """Takes the endpoint, and the folder of the replies.
+    def __init__(
+        self,
+        chat: ChatOptions,
+        *,
+        spec: str,
+        cache: str,
+        on_spent: Callable[[Spent], None] = lambda _: None,
+    ) -> None:
+        """Takes the endpoint, the folder of the replies, and who is told what has been spent.
 
         Raises: ConfigError where the endpoint needs a key and there is none in this process.
         """
@@ -119,9 +128,14 @@ class VlmVerifier:
             task.prompt.name: ReplyCache(cache, chat.model, task.prompt, PARAMETERS)
             for task in (VERIFY_CROP, FIND_POINT)
         }
+        self._on_spent = on_spent
+        self._num_cached = 0
         self._crops_per_request: int | None = None  # not known before the first request
         self._loop = asyncio.new_event_loop()
-        self._starting = threading.Lock()  # Beam's workers have several threads
+        self._starting, self._telling = (
+            threading.Lock(),
+            threading.Lock(),
+        )  # Beam's workers have several threads
         self._is_running = False
         self._is_open = False
 
@@ -159,21 +173,23 @@ class VlmVerifier:
             for answer, question, size_wh in zip(answers, asked, sizes_wh, strict=True)
         ]
 
-    def _answer(
-        self, task: _VerifyTask | _PointTask, asked: Sequence[_Question]
-    ) -> list[Mapping[str, Any]]:
+    def _answer(self, task: _PictureTask, asked: Sequence[_Question]) -> list[Mapping[str, Any]]:
         """The answer to each question, from the cache or from the model."""
         cache = self._caches[task.prompt.name]
         distinct = {question.key: question for question in asked}
-        known = {key: _read(task, question, cache) for key, question in distinct.items()}
+        known = {key: read_answer(task, question, cache) for key, question in distinct.items()}
         waiting = [distinct[key] for key, answer in known.items() if answer is None]
+        self._num_cached += len(distinct) - len(waiting)
         if waiting:
-            self._run(self._ask(task, waiting, cache))
-            known |= {question.key: _read(task, question, cache) for question in waiting}
+            try:
+                self._run(self._ask(task, waiting, cache))
+            finally:
+                self._tell()
+            known |= {question.key: read_answer(task, question, cache) for question in waiting}
         return [known[question.key] or {"fault": "missing-item"} for question in asked]
 
     async def _ask(
-        self, task: _VerifyTask | _PointTask, waiting: Sequence[_Question], cache: ReplyCache
+        self, task: _PictureTask, waiting: Sequence[_Question], cache: ReplyCache
     ) -> None:
         if not self._is_open:
             await self._chat.__aenter__()
@@ -196,16 +212,24 @@ class VlmVerifier:
         """
         if self._crops_per_request is not None or len(waiting) < 2:
             return waiting, []
-        first, several = waiting[:1], waiting[1 : 1 + CROPS_PER_REQUEST]
+        first, rest = waiting[:1], waiting[1:]
+        several = [item for item in rest if VERIFY_CROP.is_plain(item)][:CROPS_PER_REQUEST]
         await ask_items(first, VERIFY_CROP, chat=self._chat, cache=cache, items_per_request=1)
         if len(several) < 2:
-            return several, []
+            return rest, []
         faults = await ask_once(VERIFY_CROP, several, {}, self._chat, cache)
         is_refused = len(faults) == len(several) and faults[0][1].reason in _REFUSALS
         self._crops_per_request = 1 if is_refused else CROPS_PER_REQUEST
         if is_refused:
-            return waiting[1:], []
-        return waiting[1 + CROPS_PER_REQUEST :], faults
+            return rest, []
+        asked = {item.key for item in several}
+        return [item for item in rest if item.key not in asked], faults
+
+    def _tell(self) -> None:
+        """Says what this process has spent; one thread at a time, so that the last is the most."""
+        with self._telling:
+            usage, prices = self._chat.usage, self._chat.options.prices
+            self._on_spent(spent_on(usage, num_cached=self._num_cached, prices=prices))
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
         """Runs to the end in this verifier's own loop, in a thread that has no other."""
@@ -214,21 +238,6 @@ class VlmVerifier:
                 threading.Thread(target=self._loop.run_forever, daemon=True).start()
                 self._is_running = True
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
-
-
-def _read(
-    task: _VerifyTask | _PointTask, question: _Question, cache: ReplyCache
-) -> Mapping[str, Any] | None:
-    """A kept answer, checked again, for the folder may be anyone's."""
-    kept = cache.read(question.key)
-    if kept is None:
-        return None
-    if str(kept.get("fault")) in REPLY_FAULTS:
-        return {"fault": kept["fault"]}
-    try:
-        return task.check(question, kept, True)
-    except ReplyError:
-        return None
 
 
 def _image_part(jpeg: bytes) -> dict[str, Any]:

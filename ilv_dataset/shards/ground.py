@@ -27,7 +27,7 @@ from ilv_dataset.models.loading import (
 from ilv_dataset.phrases import find_indistinct
 from ilv_dataset.progress import noting_progress
 from ilv_dataset.records import Frame, ParsedInstruction, Phrase, SourceObjects
-from ilv_dataset.searches import Crop, Grounding, Trail, add_trail
+from ilv_dataset.searches import WINDOW_SPANS, Crop, Grounding, Trail, add_trail
 from ilv_dataset.selection import ShardPlan
 from ilv_dataset.shards.commits import commit_shard, read_commit
 from ilv_dataset.shards.records import open_source
@@ -35,7 +35,6 @@ from ilv_dataset.shards.scan import read_index
 from ilv_dataset.source_objects import read_source_objects
 
 STAGE = "ground"
-WINDOW_SPANS = 128  # searched together; Source: ours, 8 batches, so that few are part-filled
 
 
 def ground_shard(shard: ShardPlan, *, job: Job) -> None:
@@ -74,7 +73,7 @@ def ground_rows(shard: ShardPlan, *, job: Job) -> Iterator[EpisodeRow]:
                 detector=detector_of_process(job.detector),
                 segmenter=segmenter_of_process(job.segmenter, job.detector),
                 picture_kinds=job.picture_kinds,
-                verifier=verifier_of_process(job.verifier, job.chat, job.reply_cache),
+                verifier=verifier_of_process(job.verifier, job.chat, job.reply_cache, job.layout),
             )
             by_span = {id(indexed): g for (indexed, _), g in zip(usable, groundings, strict=True)}
             for indexed in window:

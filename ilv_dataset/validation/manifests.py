@@ -137,8 +137,6 @@ def _read_markers(
             continue  # an index; whether it belongs there is asked of every file
         key = parse_shard_name(name)
         path = files.join_path(layout.markers(stage), name)
-        if path == layout.usage:
-            continue
         if name != "all.json" if stage == WHOLE else key is None:
             report.fault(path, "not the name of a marker")
             continue

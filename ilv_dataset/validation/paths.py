@@ -10,6 +10,7 @@ from ilv_dataset.formats import files
 from ilv_dataset.formats.atomic import FileSummary
 from ilv_dataset.formats.parquet import relative_path
 from ilv_dataset.layout import STAGES, Layout
+from ilv_dataset.ledgers import is_account
 from ilv_dataset.outputs import parse_shard_name
 from ilv_dataset.validation.faults import Report
 from ilv_dataset.validation.manifests import WHOLE, Manifest
@@ -45,7 +46,7 @@ def check_files(
 def list_paths(layout: Layout) -> Iterator[str]:
     """Relative paths of all files; a folder that has no place in an output is one entry."""
     rlds = relative_path(layout.rlds_folder, layout.root)
-    states = [f".state/{stage}" for stage in STAGES]
+    states = [*(f".state/{stage}" for stage in STAGES), relative_path(layout.spent, layout.root)]
     folders = ["", "instructions", "episodes", "steps", ".state", *states]
     folders += ["rlds", rlds.rsplit("/", 1)[0], rlds]
     for folder in folders:
@@ -63,8 +64,9 @@ def _uncommitted(manifest: Manifest) -> Iterator[str]:
     """Files of our own that no marker lists."""
     root = manifest.layout.root
     layout = manifest.layout
-    own = (layout.plan, layout.run, layout.distinct_instructions, layout.usage)
-    yield from (relative_path(path, root) for path in own)
+    own = (layout.plan, layout.run, layout.distinct_instructions)
+    spent = (files.join_path(layout.spent, name) for name in files.list_names(layout.spent))
+    yield from (relative_path(path, root) for path in (*own, *filter(is_account, spent)))
     for name in RLDS_METADATA:
         yield relative_path(files.join_path(manifest.layout.rlds_folder, name), root)
     for stage in STAGES:

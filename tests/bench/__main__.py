@@ -55,7 +55,9 @@ def _groups(options: argparse.Namespace) -> dict[str, Callable[[Path], Iterator[
         "detecting": lambda folder: measure_overhead(
             folder, shared / WEIGHTS, num_spans=16 if quick else 48, num_rounds=3
         ),
-        "commands": lambda folder: measure_commands(folder, num_shards=1000, num_rounds=rounds),
+        "commands": lambda folder: measure_commands(
+            folder, num_shards=50 if quick else 1000, num_rounds=rounds
+        ),
         "extraction": lambda _: measure_extraction(shared / "gold", num_rounds=rounds),
         "asking": lambda _: measure_asking(ASK_FEW if quick else ASK_MANY),
     }

@@ -16,6 +16,7 @@ from sources import EpisodeSize, Source, generate_source
 
 from ilv_dataset.grammar import parse_instruction
 from ilv_dataset.jobs import Job
+from ilv_dataset.llm_options import LlmOptions
 from ilv_dataset.pipelines.convert import Run
 from ilv_dataset.records import ShardKey
 from ilv_dataset.shards.ground import ground_shard
@@ -76,7 +77,7 @@ def _make_output(source: Source, out: Path) -> None:
     _copy_stage(job, "ground", layout.episodes)
     write_steps_shard(shard, job=job)
     _copy_stage(job, "steps", layout.steps)
-    Run(job, ("parquet",), ()).finish({})
+    Run(job, ("parquet",), (), LlmOptions()).finish({})
 
 
 def _copy_stage(job: Job, stage: str, path: Callable[[ShardKey], str]) -> None:

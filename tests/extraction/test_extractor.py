@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -46,6 +47,8 @@ class Outcome(NamedTuple):
 def short_waits(monkeypatch):
     monkeypatch.setattr(chats, "_BACKOFF_S", 0.01)
     monkeypatch.setattr(chats, "BUSY_PATIENCE_S", 0.5)
+    chat_of = LlmOptions.chat
+    monkeypatch.setattr(LlmOptions, "chat", lambda *args: replace(chat_of(*args), patience_s=0.5))
 
 
 @pytest.fixture

@@ -47,6 +47,17 @@ class Refusing(FakeOpenAi):
         return super().complete(body)
 
 
+async def ask_in_turn(chat, contents):
+    """The reply to each, or its error."""
+    found = []
+    for content in contents:
+        try:
+            found.append(await chat.ask(PROMPT, content))
+        except IlvError as error:
+            found.append(error)
+    return found
+
+
 def ask(server, *contents, at_once=False, **options):
     """The replies, or errors, one after another; the chat itself for a look at its account."""
     return ask_url(server.base_url, *contents, at_once=at_once, **options)
@@ -58,13 +69,7 @@ def ask_url(url, *contents, at_once=False, **options):
             if at_once:
                 asked = [chat.ask(PROMPT, content) for content in contents]
                 return await asyncio.gather(*asked, return_exceptions=True), chat
-            found = []
-            for content in contents:
-                try:
-                    found.append(await chat.ask(PROMPT, content))
-                except IlvError as error:
-                    found.append(error)
-            return found, chat
+            return await ask_in_turn(chat, contents), chat
 
     return asyncio.run(run())
 
@@ -454,13 +459,7 @@ def serve(replies, *contents, **options):
         server = await asyncio.start_server(answer, "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
         async with server, Chat(ChatOptions("m", f"http://127.0.0.1:{port}/v1", **options)) as chat:
-            found = []
-            for content in contents:
-                try:
-                    found.append(await chat.ask(PROMPT, content))
-                except IlvError as error:
-                    found.append(error)
-            return found, chat
+            return await ask_in_turn(chat, contents), chat
 
     return asyncio.run(run())
 

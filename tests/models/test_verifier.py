@@ -6,6 +6,7 @@ import pytest
 
 from ilv_dataset.errors import ConfigError
 from ilv_dataset.fields import VERDICTS
+from ilv_dataset.layout import Layout
 from ilv_dataset.models import PointFinder
 from ilv_dataset.models.chat import ChatOptions
 from ilv_dataset.models.loading import verifier_of_process
@@ -32,7 +33,8 @@ def test_agreement_needs_nothing_and_finds_no_points():
 
 
 def test_a_verifier_is_loaded_once_a_process():
-    assert verifier_of_process("agreement", None, "") is verifier_of_process("agreement", None, "")
+    named = ("agreement", None, "", Layout("out", "d", "1.0.0"))
+    assert verifier_of_process(*named) is verifier_of_process(*named)
 
 
 def test_vlm_names_its_model():

@@ -317,10 +317,11 @@ def test_a_phrase_that_gives_orders_changes_nothing(make):
     with FakeOpenAi(verdict=judge) as server:
         found = make(server)([shown("cup"), shown(ORDER, 1), shown("cup", 2), shown("bowl", 3)])
     assert [verdict.value for verdict in found] == ["match", "mismatch", "match", "mismatch"]
-    assert server.requests[1].texts == (ORDER, "cup", "bowl")
-    system, user = server.requests[1].body["messages"]
+    # It is asked about alone, so what it orders is at worst done to itself.
+    assert [request.texts for request in server.requests] == [("cup",), ("cup", "bowl"), (ORDER,)]
+    system, user = server.requests[2].body["messages"]
     assert ORDER not in system["content"]
-    assert questions(server.requests[1])[0] == {"id": 1, "phrase": ORDER}
+    assert questions(server.requests[2]) == [{"id": 1, "phrase": ORDER}]
     assert user["role"] == "user"
 
 

@@ -18,7 +18,7 @@ import apache_beam as beam
 import pytest
 from apache_beam.internal import pickler
 from builders import DATASET, VERSION, make_episode, make_job, read_table, write_tfds_folder
-from converted import run_ilv
+from converted import only_error, run_ilv
 from fake_openai import FakeOpenAi
 
 from ilv_dataset.llm_options import LlmOptions
@@ -85,15 +85,6 @@ def asked_of(server):
     return Counter(text for request in server.requests for text in request.texts)
 
 
-def only_error(result):
-    """The last line; nothing else speaks of an error, and no traceback does."""
-    assert result.exit_code == 1, result.stderr
-    *others, line = result.stderr.splitlines()
-    assert line.startswith("Error: ")
-    assert not any("rror" in other for other in others), result.stderr
-    return line
-
-
 def ground_states(out):
     folder = out / DATASET / VERSION
     paths = sorted([*folder.glob("episodes/*"), *folder.glob(".state/ground/*")])
@@ -137,11 +128,13 @@ def test_run_json_has_the_account_and_a_second_run_changes_nothing(data, out):
     rows = table(out).values()
     tokens_in = sum(row["tokens_in"] for row in rows)
     assert json.loads(before)["llm"] == {
-        "requests": 2,
-        "tokens_in": tokens_in,
-        "tokens_out": sum(row["tokens_out"] for row in rows),
-        "cache_hits": 0,
-        "cost": tokens_in,
+        "extractor": {
+            "requests": 2,
+            "tokens_in": tokens_in,
+            "tokens_out": sum(row["tokens_out"] for row in rows),
+            "cache_hits": 0,
+            "cost": tokens_in,
+        }
     }
     assert path.read_bytes() == before
     assert server.num_requests == 2
@@ -216,6 +209,16 @@ def test_a_wrong_key_or_model_is_one_line(data, out, options, says):
     assert server.num_requests == 1
 
 
+def test_another_model_needs_no_overwrite_where_the_first_has_answered_nothing(data, out):
+    with FakeOpenAi(models=("fake-model",)) as server:
+        wrong = ("--extractor", "llm:fake-modle", "--llm-base-url", server.base_url)
+        assert "`fake-modle` does not exist" in only_error(ilv("parse", data, out, *wrong))
+        assert ilv("parse", data, out, *at(server)).exit_code == 0
+        line = only_error(ilv("parse", data, out, *wrong))
+    assert "is of another run: --extractor was 'llm:fake-model:" in line
+    assert extractors(out) == {"llm"}
+
+
 def test_openai_without_a_key_is_one_line_before_any_work(data, out):
     line = only_error(ilv("parse", data, out, *MODEL))
     assert "https://api.openai.com/v1 needs a key in OPENAI_API_KEY" in line
@@ -233,7 +236,7 @@ def test_an_endpoint_that_is_down_is_one_line_and_the_same_command_goes_on(data,
         assert ilv("convert", data, out, *at(server)).exit_code == 0
     assert server.num_requests == 1
     assert extractors(out) == {"llm"}
-    usage = json.loads((out / DATASET / VERSION / "run.json").read_text())["llm"]
+    usage = json.loads((out / DATASET / VERSION / "run.json").read_text())["llm"]["extractor"]
     assert usage["requests"] > 1  # those that found nobody are counted as well
 
 

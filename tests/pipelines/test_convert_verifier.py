@@ -19,7 +19,7 @@ from builders import (
     read_tree,
     write_tfds_folder,
 )
-from converted import run_ilv
+from converted import only_error, run_ilv
 from fake_openai import FakeOpenAi, read_message
 from PIL import Image
 
@@ -81,14 +81,6 @@ def tried(found):
     ]
 
 
-def only_error(done):
-    assert done.exit_code == 1, done.stderr
-    *others, line = done.stderr.splitlines()
-    assert line.startswith("Error: ")
-    assert not any("rror" in other for other in others), done.stderr
-    return line
-
-
 def pictures(server):
     """How often each picture went out with its phrase."""
     found = Counter()
@@ -129,6 +121,20 @@ def test_a_mismatch_is_repaired_at_the_key_point_and_judged_again(data, tmp_path
     asked = Counter(phrase for phrase, _ in pictures(server))
     assert asked == {"carrot": 6, "plate": 1}  # two crops, two frames, two crops
     assert set(pictures(server).values()) == {1}
+
+
+def test_run_json_says_what_the_verifier_was_asked(data, tmp_path):
+    path = tmp_path / DATASET / VERSION / "run.json"
+    with FakeOpenAi(verdict=wants_white, key_point=lambda *_: ON_PLATE) as server:
+        priced = (*at(server), "--llm-prices", 5, 5, "--vlm-prices", 1_000_000, 0)
+        assert convert(data, tmp_path, *priced).exit_code == 0
+        before = path.read_bytes()
+        assert convert(data, tmp_path, *priced).exit_code == 0
+    [(role, spent)] = json.loads(before)["llm"].items()
+    assert (role, spent["requests"], spent["cache_hits"]) == ("verifier", server.num_requests, 0)
+    assert spent["cost"] == spent["tokens_in"] > 0
+    assert path.read_bytes() == before
+    assert run_ilv("validate", tmp_path).exit_code == 0
 
 
 def test_a_repair_that_is_refused_stays_text_with_the_reason(data, tmp_path):
@@ -209,8 +215,14 @@ def test_extractor_and_verifier_may_be_at_two_endpoints(data, tmp_path):
 
 
 def written(out):
-    """All that a run writes but for the replies: what a token is of depends on who shared it."""
-    return {name: data for name, data in read_tree(out).items() if not name.startswith(".cache/")}
+    """All that a run writes but for the replies and the account, which depend on what it did."""
+    tree = {
+        name: data
+        for name, data in read_tree(out).items()
+        if not name.startswith(".cache/") and "/.state/spent/" not in name
+    }
+    run = json.loads(tree.pop(f"{DATASET}/{VERSION}/run.json", "{}"))
+    return {**tree, "run.json": {key: part for key, part in run.items() if key != "llm"}}
 
 
 @pytest.fixture(scope="module")
