@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ilv_dataset.attempts import Attempt
-from ilv_dataset.boxes import AREA_MIN_PX
+from ilv_dataset.boxes import AREA_MIN_PX, box_areas_px
+from ilv_dataset.clarity import is_clear, measure_clarity
 from ilv_dataset.crops import CROP_SIZE_PX, crop_window, encode_jpeg, make_crop
 from ilv_dataset.formats.tables import GroundedObject
 from ilv_dataset.masks import encode_rle, mask_areas_px, mask_boxes_xyxy
@@ -71,7 +72,19 @@ def cut_crop(
         method=method,
         source="episode",
     )
-    return Crop(encode_jpeg(make_crop(frame.image, cut_box)), grounded)
+    box, size_wh = _as_box(cut_box), (frame.image.shape[1], frame.image.shape[0])
+    score = next((score for score in (box_score, mask_score) if score is not None), 1.0)
+    return Crop(
+        encode_jpeg(make_crop(frame.image, cut_box)),
+        grounded,
+        clarity=measure_clarity(
+            box,
+            size_wh=size_wh,
+            area_px=float(box_areas_px(cut_box[None])[0]) if mask is None else float(area_px),
+            score=score,
+        ),
+        is_clear=is_clear(box, size_wh=size_wh, score=score),
+    )
 
 
 def make_candidate(
@@ -104,13 +117,10 @@ def make_candidate(
 
 
 def settle_hits(hits: Sequence[Hit], verifier: Verifier | None) -> None:
-    """Gives phrases their crops: all at once without a verifier, else the best that it accepts.
-
-    Of several accepted crops of one phrase that of the best mask score wins, then the first.
-    """
+    """Gives phrases their crops: the clearest of those that the verifier, if any, accepts."""
     if verifier is None:
         for hit in hits:
-            hit.search.crops[hit.phrase.query] = hit.crop
+            hit.search.keep(hit.phrase.query, hit.crop)
         return
     shown = [(hit, hit.candidate) for hit in hits if hit.candidate is not None]
     verdicts = verifier([candidate for _, candidate in shown]) if shown else []
@@ -125,18 +135,14 @@ def settle_hits(hits: Sequence[Hit], verifier: Verifier | None) -> None:
         )  # fmt: skip
         if verdict.value != "match":
             search.sightings.setdefault(query, []).append(found)
-        elif query not in search.crops or _is_better(hit.crop, search.crops[query]):
-            search.crops[query] = hit.crop
+        else:
+            search.keep(query, hit.crop)
 
 
 def _as_box(edges: Sequence[float] | np.ndarray) -> Box:
     """Four numbers as a box."""
     x0, y0, x1, y1 = (float(edge) for edge in edges)
     return (x0, y0, x1, y1)
-
-
-def _is_better(crop: Crop, other: Crop) -> bool:
-    return (crop.grounded.mask_score or 0.0) > (other.grounded.mask_score or 0.0)
 
 
 def _mean_color(

@@ -35,6 +35,8 @@ class Crop:
 
     jpeg: bytes
     grounded: GroundedObject
+    clarity: float  # clarity.measure_clarity
+    is_clear: bool  # no other frame is looked at for a better view
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +85,13 @@ class Search:
     def wants(self, phrase: Phrase) -> bool:
         """Whether another crop of the detector may still become the phrase's picture."""
         num_tried = len(self.attempts.get(phrase.query, ()))
-        return phrase.query not in self.crops and num_tried < CANDIDATES_MAX
+        crop = self.crops.get(phrase.query)
+        return num_tried < CANDIDATES_MAX and (crop is None or not crop.is_clear)
+
+    def keep(self, query: str, crop: Crop) -> None:
+        """Makes an accepted crop the picture of its phrase, unless a clearer one is."""
+        if query not in self.crops or crop.clarity > self.crops[query].clarity:
+            self.crops[query] = crop
 
     def note_look(self, phrase: Phrase, method: str, frame: Frame) -> None:
         """Keeps that a frame was looked at."""

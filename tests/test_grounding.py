@@ -58,6 +58,23 @@ def test_what_is_not_found_says_so():
     assert found.reasons == {0: "absent"}
 
 
+@pytest.mark.parametrize(
+    ("views", "chosen"),
+    [
+        ([(CARROT_XYXY, 0.5), ((8, 8, 40, 40), 1.0)], 0),  # good enough: no other is looked at
+        ([(CARROT_XYXY, 0.25), (CARROT_XYXY, 0.375), (CARROT_XYXY, 0.25)], 5),  # the best score
+        ([((8, 8, 24, 16), 0.25), ((8, 8, 16, 16), 0.25)], 0),  # 128 pixels, and 64 of them hidden
+        ([((8, 8, 16, 16), 0.25), ((8, 8, 24, 16), 0.25)], 5),
+        ([((0, 8, 16, 16), 0.9), (CARROT_XYXY, 0.5)], 5),  # cut off by the border
+        ([((0, 8, 16, 16), 0.9), ((8, 8, 24, 16), 0.4)], 0),  # 0.9 / 2 is still more than 0.4
+    ],
+)
+def test_the_clearest_view_is_the_picture(views, chosen):
+    table = {("carrot", 5 * number): view for number, view in enumerate(views)}
+    (found,), _ = ground([(probed(0, 5, 10), [CARROT])], table)
+    assert found.crops[0].grounded.frame_index == chosen
+
+
 def test_later_frames_are_asked_for_what_is_still_missing_and_no_more():
     spans = [
         (probed(0, 5, 10), [CARROT, PLATE]),

@@ -113,7 +113,7 @@ def test_a_candidate_carries_what_was_measured():
     # 16 x 6 pixels of the carrot's 16 x 8: an IoU of 0.75, so not the same box but a rival.
     table = {"carrot": (CARROT_XYXY, 0.5), "plate": ((8, 8, 24, 14), 0.375)}
     ground([(probed(0, 5), [CARROT, PLATE])], verifier, table=table, segmenter=FakeSegmenter())
-    first, plate, second = verifier.candidates
+    first, plate, second, _ = verifier.candidates  # the plate is looked at again: 0.375 is low
     assert first.jpeg[:3] == b"\xff\xd8\xff"
     assert (first.phrase, first.is_given, first.earlier) == ("carrot", False, ())
     seen = first.sighting
