@@ -1,7 +1,7 @@
 """A whole simulated dataset: episodes rendered one by one and written as a TFDS folder.
 
 The sample that is committed in ilv_dataset/demo is
-`simulate(Path("ilv_dataset/demo"), episodes=20, seed=204, episodes_per_shard=6)`.
+`simulate(Path("ilv_dataset/demo"), episodes=20, seed=365, episodes_per_shard=6)`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ilv_dataset.formats.example import encode_example
 from ilv_dataset.formats.tfrecord import frame_record
 from ilv_dataset.simulation.episodes import render_episode
 from ilv_dataset.simulation.features import encode_features, features_json
-from ilv_dataset.simulation.render import import_pybullet
+from ilv_dataset.simulation.stage import import_pybullet
 
 DATASET_NAME, DATASET_VERSION = "ilv_demo", "1.0.0"
 EPISODES_PER_SHARD = 16  # some 3 MB a file

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from ilv_dataset.simulation.plans import CASES, Plan, draw_plan
-from ilv_dataset.simulation.render import Picture, World
+from ilv_dataset.simulation.render import World
 from ilv_dataset.simulation.shading import label_boxes
+from ilv_dataset.simulation.stage import Picture
 
 DRAWS = 2000  # of a plan, before it counts as a bug; most cases need fewer than ten
 CLEAR_PX = 100  # of a named thing when its instruction begins; some 10 x 10 pixels

@@ -17,7 +17,7 @@ from ilv_dataset.simulation.episodes import Episode
 from ilv_dataset.simulation.render import FRAME_PX
 from ilv_dataset.simulation.shading import label_boxes
 
-JPEG_QUALITY = 88
+JPEG_QUALITY = 86
 _PACKAGE = "tensorflow_datasets.core.features"
 
 Feature = dict[str, object]

@@ -7,6 +7,7 @@ from functools import partial
 import numpy as np
 
 from ilv_dataset.simulation.meshes import (
+    DOT_SIDES,
     Mesh,
     ellipsoid,
     lathe,
@@ -28,7 +29,11 @@ def _spots() -> Mesh:
     rings = ((0.0, 0.0755, 1), (0.021, 0.0695, 5), (0.0335, 0.0555, 6))
     return merge_meshes(
         [
-            ellipsoid((0.0055, 0.0055, 0.0030), (radius * np.cos(angle), radius * np.sin(angle), z))
+            ellipsoid(
+                (0.0055, 0.0055, 0.0030),
+                (radius * np.cos(angle), radius * np.sin(angle), z),
+                sides=DOT_SIDES,
+            )
             for radius, z, number in rings
             for angle in np.arange(number) * (2 * np.pi / number)
         ]

@@ -5,13 +5,15 @@ Metres, z up; a mesh stands on z = 0 where its recipe says so. Nothing here know
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 # 28 sides look round at 60 px; more only cost time in the software rasteriser.
 SIDES = 28
+ROUND_SIDES, DOT_SIDES = 24, 8  # of an ellipsoid, and of one of a few pixels
 # Neighbouring faces of a profile that bend by less than about 45 degrees share a normal.
 SMOOTH_COS = 0.7
 
@@ -104,14 +106,46 @@ def lathe(profile_rz: Sequence[tuple[float, float]], *, sides: int = SIDES) -> M
     return merge_meshes(bands)
 
 
-def ellipsoid(radii_xyz: Sequence[float], at_xyz: Sequence[float]) -> Mesh:
+def ellipsoid(
+    radii_xyz: Sequence[float], at_xyz: Sequence[float], *, sides: int = ROUND_SIDES
+) -> Mesh:
     """An ellipsoid centred on `at_xyz`."""
-    tilt = np.linspace(-np.pi / 2, np.pi / 2, 13)
-    unit = lathe(np.stack([np.cos(tilt), np.sin(tilt)], 1).tolist(), sides=24)
+    tilt = np.linspace(-np.pi / 2, np.pi / 2, sides // 2 + 1)
+    unit = lathe(np.stack([np.cos(tilt), np.sin(tilt)], 1).tolist(), sides=sides)
     radii = np.asarray(radii_xyz, np.float64)
     normals = unit.vertices / radii
     normals /= np.linalg.norm(normals, axis=1, keepdims=True)
     return Mesh(unit.vertices * radii + np.asarray(at_xyz), normals, unit.faces)
+
+
+def prism(outline_xy: Sequence[Sequence[float]], low_z: float, high_z: float) -> Mesh:
+    """An upright prism over an outline, counter-clockwise; all of it is seen from its mean."""
+    outline = np.asarray(outline_xy, np.float64)
+    closed = np.concatenate([outline, outline[:1]])
+    walls = []
+    for (ax, ay), (bx, by) in itertools.pairwise(closed):
+        corners = [(ax, ay, low_z), (bx, by, low_z), (bx, by, high_z), (ax, ay, high_z)]
+        out = _unit(np.array([[by - ay, ax - bx, 0.0]]))
+        faces = np.array([[0, 1, 2], [0, 2, 3]])
+        walls.append(Mesh(np.array(corners), np.repeat(out, 4, axis=0), faces))
+    caps = []
+    for z, up in ((low_z, -1.0), (high_z, 1.0)):
+        ring = np.column_stack([closed, np.full(len(closed), z)])
+        middle = np.array([*outline.mean(axis=0), z])
+        caps.append(_cap(ring, np.array([0.0, 0.0, up]), middle))
+    return merge_meshes([*walls, *caps])
+
+
+def sheet(
+    x_m: np.ndarray, y_m: np.ndarray, height: Callable[[np.ndarray, np.ndarray], np.ndarray]
+) -> Mesh:
+    """The upper side of what is `height(x, y)` high over a grid of X by Y places."""
+    x, y = np.meshgrid(x_m, y_m, indexing="ij")
+    z = height(x, y)
+    along, across = (np.gradient(z, values, axis=k) for k, values in enumerate((x_m, y_m)))
+    normals = _unit(np.stack([-along, -across, np.ones_like(z)], -1).reshape(-1, 3))
+    vertices = np.stack([x, y, z], -1).reshape(-1, 3)
+    return Mesh(vertices, normals, _grid_faces(len(x_m), len(y_m))[:, ::-1])
 
 
 def tube(path_xyz: Sequence[Sequence[float]], radii: Sequence[float], *, sides: int = 14) -> Mesh:
@@ -134,6 +168,74 @@ def format_obj(mesh: Mesh) -> str:
     lines += [f"vn {x:.6f} {y:.6f} {z:.6f}" for x, y, z in mesh.normals + 0.0]
     lines += [f"f {a}//{a} {b}//{b} {c}//{c}" for a, b, c in mesh.faces + 1]
     return "\n".join(lines) + "\n"
+
+
+def parse_obj(text: str) -> Mesh:
+    """The triangles of a Wavefront OBJ text; polygons are cut into fans, textures left out.
+
+    Normals are those of the text, or of the faces where it has none.
+
+    Raises: ValueError where the text has no faces.
+    """
+    places: list[list[float]] = []
+    turns: list[list[float]] = []
+    corners: list[tuple[int, int]] = []
+    for line in text.splitlines():
+        kind, *words = line.split() or [""]
+        if kind == "v":
+            places.append([float(word) for word in words[:3]])
+        elif kind == "vn":
+            turns.append([float(word) for word in words[:3]])
+        elif kind == "f":
+            fan = [_corner(word) for word in words]
+            for k in range(1, len(fan) - 1):
+                corners += [fan[0], fan[k], fan[k + 1]]
+    if not corners:
+        raise ValueError("OBJ text has no faces")
+    index = np.array(corners, np.int64)
+    vertices = np.array(places)[index[:, 0] - 1]
+    faces = np.arange(len(index)).reshape(-1, 3)
+    if turns and (index[:, 1] > 0).all():
+        return Mesh(vertices, np.array(turns)[index[:, 1] - 1], faces)
+    a, b, c = vertices[0::3], vertices[1::3], vertices[2::3]
+    return Mesh(vertices, np.repeat(_unit(np.cross(b - a, c - a)), 3, axis=0), faces)
+
+
+def coarsen_mesh(mesh: Mesh, cell_m: float) -> Mesh:
+    """The mesh with all vertices of a cubic cell as one, at their mean; edges stay sharp.
+
+    Faces that collapse go. Source: vertex clustering, Rossignac and Borrel 1993.
+    """
+    cells = np.floor(mesh.vertices / cell_m).astype(np.int64)
+    _, cell_of = np.unique(cells, axis=0, return_inverse=True)
+    cell_of = cell_of.reshape(-1)
+    # Vertices of a cell that look in different directions share a place, not a normal.
+    axis = np.abs(mesh.normals).argmax(axis=1)
+    facing = axis * 2 + (np.take_along_axis(mesh.normals, axis[:, None], 1)[:, 0] > 0)
+    kinds, first, kind_of = np.unique(cell_of * 6 + facing, return_index=True, return_inverse=True)
+    places = _mean_of(mesh.vertices, cell_of, int(cell_of.max()) + 1)[cell_of[first]]
+    normals = _unit(_mean_of(mesh.normals, kind_of.reshape(-1), len(kinds)))
+    faces = kind_of.reshape(-1)[mesh.faces]
+    a, b, c = cell_of[mesh.faces].T
+    kept = np.unique(faces[(a != b) & (b != c) & (c != a)], axis=0)
+    return Mesh(places, normals, kept)
+
+
+def _corner(word: str) -> tuple[int, int]:
+    """Numbers of the vertex and its normal, 0 for none, of an OBJ corner such as `3/1/2`."""
+    numbers = word.split("/")
+    return int(numbers[0]), int(numbers[2]) if len(numbers) > 2 else 0
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.asarray(vectors / np.maximum(lengths, 1e-12))
+
+
+def _mean_of(values: np.ndarray, group_of: np.ndarray, num_groups: int) -> np.ndarray:
+    """Mean of the rows of each group, (num_groups, 3)."""
+    sums = np.stack([np.bincount(group_of, column, num_groups) for column in values.T], 1)
+    return np.asarray(sums / np.bincount(group_of, minlength=num_groups)[:, None])
 
 
 def _blend(normal: np.ndarray, other: np.ndarray) -> np.ndarray:

@@ -15,7 +15,8 @@ from ilv_dataset.simulation.meshes import Mesh, lathe
 
 Rgb = tuple[float, float, float]
 
-# Display colours chosen by eye for the renderer's light: far apart, none as pale as the tables.
+# Display colours chosen by eye for the renderer's light: far apart, none as pale as the tables;
+# grey is as far from black as from STEEL.
 COLOURS: Mapping[str, Rgb] = {
     "red": (0.80, 0.07, 0.06),
     "orange": (0.96, 0.45, 0.03),
@@ -27,9 +28,14 @@ COLOURS: Mapping[str, Rgb] = {
     "brown": (0.40, 0.22, 0.10),
     "white": (0.94, 0.94, 0.92),
     "black": (0.07, 0.07, 0.08),
+    "grey": (0.40, 0.41, 0.43),
+    "turquoise": (0.05, 0.70, 0.70),
 }
 ANY_COLOUR = tuple(COLOURS)
-BRIGHT = ("red", "orange", "yellow", "green", "blue", "purple", "pink")
+BRIGHT = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "turquoise")
+# Of what has parts of steel or paper, which would be taken for its colour.
+NOT_STEEL = tuple(colour for colour in COLOURS if colour != "grey")
+NOT_PAPER = tuple(colour for colour in COLOURS if colour != "white")
 
 DARK_GREY: Rgb = (0.16, 0.16, 0.17)
 STEEL: Rgb = (0.70, 0.71, 0.73)
@@ -39,6 +45,7 @@ CREAM: Rgb = (0.93, 0.88, 0.76)
 PAPER: Rgb = (0.93, 0.93, 0.90)
 BEAK: Rgb = (0.95, 0.50, 0.05)
 BUN: Rgb = (0.78, 0.53, 0.27)
+INK: Rgb = (0.03, 0.03, 0.03)
 
 
 @dataclass(frozen=True)

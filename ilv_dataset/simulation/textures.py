@@ -43,6 +43,11 @@ def paint_table(kind: str, seed: int) -> np.ndarray:
     return np.asarray(first * (1 - mix) + second * mix, np.float32)
 
 
+def paint_tile(kind: str, seed: int) -> np.ndarray:
+    """The same as uint8, (TEXTURE_PX, TEXTURE_PX, 3) RGB: a quarter of the memory."""
+    return np.round(paint_table(kind, seed) * 255).astype(np.uint8)
+
+
 def _noise(rng: np.random.Generator, cells_xy: tuple[int, int]) -> np.ndarray:
     """Smooth noise 0..1 with that many cells across and down, (TEXTURE_PX, TEXTURE_PX)."""
     coarse = rng.random((cells_xy[1], cells_xy[0]), np.float32)

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from ilv_dataset.simulation.scenes import Thing
+from ilv_dataset.simulation.vocabulary import MASS_NOUNS
 
 # {a} is what moves, {b} where it goes.
 TEMPLATES: Mapping[str, tuple[str, ...]] = {
@@ -117,8 +118,14 @@ def name_thing(
     if any(twin.colour == thing.colour for twin in twins):
         words.insert(0, thing.size)
     if article == "a":
-        article = "an" if words[0][0] in "aeiou" else "a"
+        article = _indefinite(words)
     return " ".join([article, *words] if article else words)
+
+
+def _indefinite(words: Sequence[str]) -> str:
+    if words[-1] in MASS_NOUNS:
+        return ""
+    return "an" if words[0][0] in "aeiou" else "a"
 
 
 def _likes_colour(thing: Thing, rng: np.random.Generator) -> bool:

@@ -73,7 +73,7 @@ def test_cases_are_what_they_are_called():
 
 def test_all_nouns_are_used():
     used = set()
-    for seed in range(40):
+    for seed in range(120):
         used |= {thing.noun for thing in first_plan(CASES[seed % len(CASES)], seed).scene.things}
     assert used == set(NOUNS)
 

@@ -6,8 +6,9 @@ from simulation.builders import make_scene
 
 from ilv_dataset.errors import ConfigError
 from ilv_dataset.simulation.motion import Arrangement, begin
-from ilv_dataset.simulation.render import FRAME_PX, World, import_pybullet
+from ilv_dataset.simulation.render import FRAME_PX, World
 from ilv_dataset.simulation.shading import label_boxes
+from ilv_dataset.simulation.stage import import_pybullet
 
 needs_pybullet = pytest.mark.skipif(
     "pybullet" not in sys.modules

@@ -33,6 +33,9 @@ def carry_out(scene: Scene, task: Task) -> Arrangement:
         ("red block", "blue block", "onto"),
         ("blue bowl", "yellow lemon", "beside"),
         ("brown spoon", "green apple", "beside"),
+        ("orange cheese", "grey basket", "into"),
+        ("turquoise hammer", "blue tray", "onto"),
+        ("grey cloth", "white egg", "beside"),
     ],
 )
 def test_expert_does_what_is_asked(mover: str, target: str, relation: str):

@@ -3,15 +3,15 @@ import pytest
 
 from ilv_dataset.phrases import head_noun
 from ilv_dataset.simulation.meshes import merge_meshes
-from ilv_dataset.simulation.nouns import COLOURS, Noun, spin
-from ilv_dataset.simulation.vocabulary import ALIKE, NOUNS, TWIN_NOUNS
+from ilv_dataset.simulation.nouns import COLOURS, STEEL, Noun, spin
+from ilv_dataset.simulation.vocabulary import ALIKE, MASS_NOUNS, NOUNS, TWIN_NOUNS
 
 EVERY_NOUN = pytest.mark.parametrize("noun", NOUNS.values(), ids=NOUNS)
 
 
 def test_vocabulary_is_broad():
-    assert len(NOUNS) >= 20
-    assert len(COLOURS) == 10
+    assert len(NOUNS) >= 40
+    assert len(COLOURS) == 12
 
 
 @EVERY_NOUN
@@ -43,8 +43,22 @@ def test_colours_are_known(noun: Noun):
     assert set(noun.colours) <= set(COLOURS)
 
 
+@EVERY_NOUN
+def test_steel_is_not_taken_for_grey(noun: Noun):
+    painted = {part.rgb for part in noun.parts}
+    is_can = noun.name == "can"  # only its top is of steel
+    assert STEEL not in painted or is_can or "grey" not in noun.colours
+
+
+def test_colours_are_far_apart():
+    values = np.array(list(COLOURS.values()))
+    apart = np.linalg.norm(values[:, None] - values[None], axis=-1) + 9 * np.eye(len(values))
+    assert apart.min() > 0.3
+
+
 def test_groups_name_known_nouns():
     assert set(TWIN_NOUNS) <= set(NOUNS)
+    assert set(MASS_NOUNS) <= set(NOUNS)
     assert frozenset().union(*ALIKE) <= set(NOUNS)
 
 

@@ -25,6 +25,12 @@ def test_article_follows_the_next_word():
     assert name_thing(0, [BOWL], article="a", says_colour=True) == "an orange bowl"
 
 
+def test_what_is_not_counted_has_no_indefinite_article():
+    bread = Thing("bread", "brown")
+    assert name_thing(0, [bread, BOWL], article="a") == "bread"
+    assert name_thing(0, [bread, BOWL], article="the", says_colour=True) == "the brown bread"
+
+
 def test_word_task_is_varied():
     rng = np.random.default_rng(0)
     texts = {word_task("into", 0, 1, [RED_MUG, BOWL], rng) for _ in range(200)}
