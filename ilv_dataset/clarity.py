@@ -6,11 +6,11 @@ import math
 
 from ilv_dataset.records import Box
 
-# From this score on no other frame is looked at for a better view. Source: ours; what an arm hides
-# in part scores lower, and each further look costs as much as the first.
+# From this score on no other frame is looked at for a better view. Source: ours, not measured: a
+# sure detector has seen enough, and each further look costs as much as the first.
 SCORE_CLEAR = 0.5
-BORDER_PX = 1.0  # as near to the frame's border an object is cut off by it
-CUT_OFF_SHARE = 0.5  # what a view is worth where the border cuts it off
+BORDER_PX = 1.0  # as near to the frame's border an object is cut off by it; Source: rounding to 0.1
+CUT_OFF_SHARE = 0.5  # what a view is worth where the border cuts it off; Source: ours, not measured
 
 
 def is_cut_off(box_xyxy: Box, *, size_wh: tuple[int, int]) -> bool:

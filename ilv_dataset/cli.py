@@ -21,12 +21,13 @@ from ilv_dataset.command_options import (
     run_options,
 )
 from ilv_dataset.errors import IlvError
+from ilv_dataset.models_command import models
 
 # Every import below a command is made there: `ilv --help` answers in a tenth of a second.
 
 _INTERRUPTED = 130  # Source: shells, 128 + SIGINT
 _RESUMING = dict.fromkeys(
-    ("convert", "parse", "ground", "write"), "; the same command goes on where it was"
+    ("convert", "parse", "ground", "write", "models"), "; the same command goes on where it was"
 )
 
 
@@ -330,6 +331,9 @@ def validate(path: str, deep: bool) -> None:
     from ilv_dataset.views import show_faults
 
     show_faults(path, deep=deep)
+
+
+main.add_command(models)
 
 
 def _run(steps: Sequence[str], *, beam_args: tuple[str, ...], dry_run: bool, **values: Any) -> None:

@@ -117,6 +117,8 @@ class DatasetSpec:
     citation: str = ""
     notes: str = ""
     source_objects: SourceObjectKeys | None = None
+    detector: str = ""  # what finds its objects by default, and cuts them out; "" as all others
+    segmenter: str = ""
 
     def __post_init__(self) -> None:
         _check_one_of("instruction_decoder", self.instruction_decoder, DECODERS)

@@ -1,10 +1,10 @@
 """The search for objects: a cascade over probe frames, in batches across episodes.
 
 The first frame of every span of a window is looked at first; only spans that still miss an
-object send their later frames. The crops of a turn are shown to the verifier together, and one
-that it does not accept leaves its object missing; what no frame settles may be repaired at the
-end. Which spans share a batch depends on the shard alone, so the result does not depend on how
-many workers ran.
+object, or have none but a poor view of it, send later frames. The crops of a turn are shown to
+the verifier together, and one that it does not accept leaves its object missing; what no frame
+settles may be repaired at the end. Which spans share a batch depends on the shard alone, so the
+result does not depend on how many workers ran.
 """
 
 from __future__ import annotations

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import re
 import uuid
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
+from ilv_dataset.errors import StorageError
 from ilv_dataset.formats import atomic, files
 from ilv_dataset.formats.files import join_path
 from ilv_dataset.layout import Layout
@@ -49,14 +49,24 @@ def spent_on(usage: Usage, *, num_cached: int, prices: Prices | None) -> dict[st
 def read_spent(layout: Layout) -> dict[str, dict[str, float]]:
     """What was spent on a dataset by all processes of all its runs, by role.
 
-    Raises: StorageError; ValueError where a file of the folder is no account.
+    There is a cost where all of them knew the prices.
+
+    Raises: StorageError.
     """
-    totals: dict[str, Counter[str]] = {}
-    for name in files.list_names(layout.spent):
-        role = name.partition("-")[0]
-        spent: Spent = json.loads(files.read_bytes(join_path(layout.spent, name)))
-        totals.setdefault(role, Counter()).update(spent)
-    return {role: dict(total) for role, total in sorted(totals.items())}
+    accounts: dict[str, list[Spent]] = {}
+    paths = [join_path(layout.spent, name) for name in files.list_names(layout.spent)]
+    for path in filter(is_account, paths):
+        try:
+            spent = json.loads(files.read_bytes(path))
+        except ValueError as error:
+            raise StorageError(f"{path} is damaged ({error}); remove it") from error
+        accounts.setdefault(path.rpartition("/")[2].partition("-")[0], []).append(spent)
+    return {role: _add_up(found) for role, found in sorted(accounts.items())}
+
+
+def _add_up(accounts: Sequence[Spent]) -> dict[str, float]:
+    known = set.intersection(*(set(spent) for spent in accounts))
+    return {name: sum(spent[name] for spent in accounts) for name in accounts[0] if name in known}
 
 
 def describe_spent(spent: Spent) -> str:

@@ -30,7 +30,11 @@ from ilv_dataset.selection import ShardPlan, select_records
 
 DEFAULT_DETECTOR = "yolo-world:yolov8x-worldv2.pt"
 SOURCE_DETECTOR = "source"
-_DIGESTS_OF_WEIGHTS = ("detector weights", "segmenter weights", "verifier version")
+_DIGESTS_OF_WEIGHTS = {  # and the options that say which weights they are
+    "detector weights": ("--detector",),
+    "segmenter weights": ("--segmenter", "--detector"),
+    "verifier version": ("--verifier",),
+}
 # The first stage whose results an option changes; all others change the scan.
 _FIRST_STAGE_OF = {
     "--extractor": "instructions",
@@ -79,7 +83,7 @@ def plan_job(options: ConvertOptions) -> Job:
     spec = _fit_spec(spec, info, features, options)
     shards = select_records(info, splits=options.splits, max_episodes=options.max_episodes)
     _check_shards(shards, data_dir)
-    detector = options.detector or (SOURCE_DETECTOR if spec.source_objects else DEFAULT_DETECTOR)
+    detector = options.detector or spec.detector or DEFAULT_DETECTOR
     if detector == SOURCE_DETECTOR:
         spec = _probe_marked_camera(spec)
     layout = Layout(options.out, spec.tfds_name, info.version)
@@ -93,7 +97,7 @@ def plan_job(options: ConvertOptions) -> Job:
         shards=shards,
         extractor=resolve_extractor(options.extractor, is_demo=spec.key == "demo"),
         detector=detector,
-        segmenter=options.segmenter,
+        segmenter=_choose_segmenter(spec, options),
         verifier=options.verifier,
         chat=_verifier_chat(options),
         reply_cache=options.llm.cache_folder(options.out),
@@ -115,8 +119,9 @@ def open_output(
     before = check_output(job, fingerprint, overwrite=overwrite)
     if before is None and files.list_names(job.layout.root):
         _remove_output(job.layout)
+    known = before or {}
     merged = {
-        key: (before or {}).get(key) if value is None else value
+        key: known.get(key) if value is None and _same_model(key, known, fingerprint) else value
         for key, value in fingerprint.items()
     }
     if merged != before:
@@ -165,6 +170,12 @@ def describe_plan(job: Job, llm: LlmOptions) -> list[str]:
         f"output     {job.layout.root}",
     ]
     return lines
+
+
+def _choose_segmenter(spec: DatasetSpec, options: ConvertOptions) -> str:
+    """As told; else what belongs to the dataset's own detector, unless that is another."""
+    is_default = options.segmenter == "auto" and options.detector in (None, spec.detector)
+    return spec.segmenter if is_default and spec.segmenter else options.segmenter
 
 
 def _verifier_chat(options: ConvertOptions) -> ChatOptions | None:
@@ -356,6 +367,11 @@ def _differing(
         for key in now
         if key not in unknown and before.get(key) != now[key] and _is_used(layout, key)
     ]
+
+
+def _same_model(key: str, before: Mapping[str, object], now: Mapping[str, object]) -> bool:
+    """Whether a digest of an earlier plan is of the weights that this one names."""
+    return all(before.get(option) == now[option] for option in _DIGESTS_OF_WEIGHTS.get(key, ()))
 
 
 def _is_used(layout: Layout, key: str) -> bool:

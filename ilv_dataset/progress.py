@@ -173,7 +173,8 @@ def _show_lines(shown: _Count, done: threading.Event) -> None:
         rate = (num_done - first) / max(elapsed_s, 1e-9)
         left = max(0, shown.total - num_done)
         eta = f", {left / rate:,.0f} s left" if rate and not finished else ""
-        detail = f"; {shown.detail()}" if shown.detail() else ""
+        said = shown.detail()
+        detail = f"; {said}" if said else ""
         print(  # noqa: T201
             f"{shown.label}: {num_done:,} of {shown.total:,} {shown.unit}, {rate:,.1f}/s"
             f"{eta}{detail}",

@@ -24,6 +24,9 @@ DECODE_THREADS = 2  # ahead of the model; image decoders release the interpreter
 # Detected crops of one phrase that are shown to a verifier; each may be a request that is paid
 # for. Source: ours; a detector that was wrong so often will not be right, and a repair comes next.
 CANDIDATES_MAX = 5
+# Frames in which a clearer view is looked for of what has one. Source: ours; each costs as much as
+# the first, and with a model for a verifier a request.
+BETTER_LOOKS_MAX = 2
 NO_VERIFIER = "none"
 
 LoadFrame = Callable[[IndexedSpan, Probe], Frame]
@@ -70,6 +73,7 @@ class Search:
     attempts: dict[str, list[Attempt]] = field(default_factory=dict)
     sightings: dict[str, list[Sighting]] = field(default_factory=dict)  # that were no match
     looks: dict[str, list[Look]] = field(default_factory=dict)
+    num_better: dict[str, int] = field(default_factory=dict)  # looks for a clearer view
     fault: RecordError | None = None
 
     @property
@@ -84,9 +88,10 @@ class Search:
 
     def wants(self, phrase: Phrase) -> bool:
         """Whether another crop of the detector may still become the phrase's picture."""
-        num_tried = len(self.attempts.get(phrase.query, ()))
         crop = self.crops.get(phrase.query)
-        return num_tried < CANDIDATES_MAX and (crop is None or not crop.is_clear)
+        if crop is not None:
+            return not crop.is_clear and self.num_better.get(phrase.query, 0) < BETTER_LOOKS_MAX
+        return len(self.attempts.get(phrase.query, ())) < CANDIDATES_MAX
 
     def keep(self, query: str, crop: Crop) -> None:
         """Makes an accepted crop the picture of its phrase, unless a clearer one is."""
@@ -97,6 +102,8 @@ class Search:
         """Keeps that a frame was looked at."""
         look = Look(method, frame.camera, frame.frame_index)
         self.looks.setdefault(phrase.query, []).append(look)
+        if phrase.query in self.crops:
+            self.num_better[phrase.query] = self.num_better.get(phrase.query, 0) + 1
 
     def note_reason(self, phrase: Phrase, reason: str) -> None:
         """Keeps the first reason that says more than that nothing was seen."""

@@ -15,13 +15,14 @@ from ilv_dataset.formats.rlds import interleaved_features_json, interleaved_info
 from ilv_dataset.jobs import Job
 from ilv_dataset.ledgers import describe_spent, read_spent
 from ilv_dataset.llm_options import LlmOptions, model_of
+from ilv_dataset.models.loading import detector_of_process
 from ilv_dataset.pipelines import ground_objects, parse_instructions, write_shards
-from ilv_dataset.pipelines.runs import run_graph
+from ilv_dataset.pipelines.runs import LOCAL_RUNNERS, run_graph, runner_name
 from ilv_dataset.progress import showing_progress
 from ilv_dataset.reports import Account, make_account, run_summary
 from ilv_dataset.selection import ShardPlan
 from ilv_dataset.shards.commits import read_commits
-from ilv_dataset.shards.instructions import read_instructions_marker
+from ilv_dataset.shards.instructions import read_instructions, read_instructions_marker
 
 STAGE_OF_FORMAT = {"parquet": "steps", "rlds": "rlds"}
 _LABELS_SUFFIX = ".labels.txt"  # Source: tensorflow_datasets, features/class_label_feature.py
@@ -59,6 +60,7 @@ class Run:
             )
         waiting = self._waiting("ground")
         if waiting:
+            self._learn_queries()
             self._run(
                 "ground",
                 ["ground"],
@@ -124,6 +126,15 @@ class Run:
         files.remove_tree(self.job.layout.run)  # what is complete does not change
         with showing_progress(self.job, stages, label, detail=detail):
             run_graph(build, self.beam_args)
+
+    def _learn_queries(self) -> None:
+        """Encodes the queries once, so that no local worker loads a text encoder for them."""
+        if runner_name(self.beam_args) not in LOCAL_RUNNERS:
+            return
+        learn = getattr(detector_of_process(self.job.detector), "learn", None)
+        if learn is not None:
+            rows = read_instructions(self.job)
+            learn({phrase.query for row in rows for phrase in row.objects})
 
     def _describe_verifier(self) -> str:
         """What the verifier's model was asked for this dataset, over all runs."""

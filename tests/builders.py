@@ -32,6 +32,7 @@ NAMES = ("carrot", "plate")
 INSTRUCTION = "put the carrot on the plate"
 
 CAMERA = "observation/image"
+MARKED = ("demo", "--detector", "source")  # no model is loaded: the dataset marks its objects
 
 Values = Sequence[bytes] | np.ndarray
 Record = dict[str, Values]
@@ -202,18 +203,19 @@ def frame(payload: bytes) -> bytes:
 
 
 def make_job(data_dir: Path, out: Path, **options: Any) -> Job:
-    """The job of `ilv convert demo --data-dir ... --out ...`."""
-    given = {"dataset": "demo", "data_dir": str(data_dir), "out": str(out), **options}
+    """The job of `ilv convert demo --detector source --data-dir ... --out ...`."""
+    given = {"dataset": "demo", "data_dir": str(data_dir), "out": str(out), "detector": "source"}
+    given |= options
     return plan_job(ConvertOptions(**given))
 
 
 def convert(data_dir: Path | str, out: Path | str, *arguments: str) -> Converted:
-    """Runs `ilv convert demo --data-dir ... --out ... <arguments>` in this process."""
+    """Runs `ilv convert demo --detector source --data-dir ... --out ... <arguments>` here."""
     from click.testing import CliRunner
 
     from ilv_dataset.cli import main
 
-    command = ["convert", "demo", "--data-dir", str(data_dir), "--out", str(out), *arguments]
+    command = ["convert", *MARKED, "--data-dir", str(data_dir), "--out", str(out), *arguments]
     result = CliRunner().invoke(main, command)
     if result.exception and not isinstance(result.exception, SystemExit):
         raise result.exception

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from builders import MARKED
 from click.testing import CliRunner, Result
 
 from ilv_dataset.cli import main
@@ -86,8 +87,8 @@ def test_wrong_use_ends_with_2(option: tuple[str, str], message: str) -> None:
         (("--verifier", "vlm"), "no verifier 'vlm'"),
         (("--detector", "owl"), "no detector 'owl'; expected one of source"),
         (("--segmenter", "magic"), "no segmenter 'magic'; expected one of auto"),
-        (("--detector", "yolo:nowhere.pt"), "no weights at nowhere.pt"),
-        (("--segmenter", "sam:nowhere.pth"), "no weights at nowhere.pth"),
+        (("--detector", "yolo:nowhere.pt"), "no weights nowhere.pt in the working folder"),
+        (("--segmenter", "sam:nowhere.pth"), "no weights nowhere.pth in the working folder"),
         (("--split", "test"), "no split 'test' in ilv_demo 1.0.0; splits: train"),
         (("--", "--direct_num_worker=2"), "Beam has no flag --direct_num_worker=2"),
         (("surplus",), "'surplus' is one argument too many"),
@@ -96,7 +97,7 @@ def test_wrong_use_ends_with_2(option: tuple[str, str], message: str) -> None:
 def test_a_choice_that_is_not_there_ends_in_one_line(
     option: tuple[str, ...], message: str, tmp_path: Path
 ) -> None:
-    result = run("convert", "demo", "--out", tmp_path, *option)
+    result = run("convert", *MARKED, "--out", tmp_path, *option)
     assert result.exit_code == 1
     assert message in result.stderr
     assert not list(tmp_path.iterdir())
@@ -106,7 +107,7 @@ def test_dry_run_prints_the_plan_and_writes_nothing(tmp_path: Path) -> None:
     result = run("convert", "demo", "--out", tmp_path / "out", "--dry-run", "--max-episodes", 3)
     assert result.exit_code == 0
     assert "episodes   3 in 1 shard\n" in result.stderr
-    assert "detector   source" in result.stderr
+    assert "detector   yolo-world:tabletop" in result.stderr
     assert not (tmp_path / "out").exists()
 
 
@@ -116,7 +117,9 @@ def test_dry_run_says_what_the_run_would_stop_with(tmp_path: Path) -> None:
     assert result.exit_code == 0
     notes = [line for line in result.stderr.splitlines() if line.startswith("note: ")]
     assert len(notes) == 1
-    assert notes[0].startswith("note: the run would stop: no weights at nowhere.pt")
+    assert notes[0].startswith(
+        "note: the run would stop: no weights nowhere.pt in the working folder"
+    )
     assert notes[0].removeprefix("note: the run would stop: ") in run(*options).stderr
 
 

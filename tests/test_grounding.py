@@ -1,4 +1,6 @@
 import dataclasses
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -21,6 +23,7 @@ from ilv_dataset.errors import RecordError, StorageError
 from ilv_dataset.fields import PICTURED_KINDS
 from ilv_dataset.grounding import ground_spans
 from ilv_dataset.masks import decode_rle
+from ilv_dataset.models import loading
 from ilv_dataset.searches import BATCH_FRAMES
 
 
@@ -73,6 +76,32 @@ def test_the_clearest_view_is_the_picture(views, chosen):
     table = {("carrot", 5 * number): view for number, view in enumerate(views)}
     (found,), _ = ground([(probed(0, 5, 10), [CARROT])], table)
     assert found.crops[0].grounded.frame_index == chosen
+
+
+def test_a_clearer_view_is_looked_for_twice_and_no_more():
+    table = {"carrot": (CARROT_XYXY, 0.25)}
+    (found,), detector = ground([(probed(0, 5, 10, 15, 20), [CARROT])], table)
+    assert [step for batch in detector.calls for step, _ in batch] == [0, 5, 10]
+    assert found.crops[0].grounded.frame_index == 0
+
+
+def test_threads_take_turns_at_a_model(monkeypatch):
+    busy, most = [], []
+
+    class Busy(FakeDetector):
+        def __call__(self, frames, queries):
+            busy.append(1)
+            most.append(len(busy))
+            time.sleep(0.01)
+            busy.pop()
+            return []
+
+    monkeypatch.setattr(loading, "load_detector", lambda _: Busy({}))
+    loading.forget_models()
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: loading.detector_of_process("busy")([], []), range(8)))
+    loading.forget_models()
+    assert most == [1] * 8
 
 
 def test_later_frames_are_asked_for_what_is_still_missing_and_no_more():

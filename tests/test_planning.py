@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from builders import MARKED
 from click.testing import CliRunner, Result
 
 from ilv_dataset.cli import main
@@ -34,7 +35,7 @@ def test_an_output_in_its_source_is_refused_even_with_overwrite(tmp_path: Path, 
     shutil.copytree(DEMO, tmp_path / "data")
     before = read_tree(tmp_path)
     out = tmp_path / "data" / below
-    found = ilv("convert", "demo", "--data-dir", tmp_path / "data", "--out", out, "--overwrite")
+    found = ilv("convert", *MARKED, "--data-dir", tmp_path / "data", "--out", out, "--overwrite")
     if below == "ilv_demo":  # data/ilv_demo/ilv_demo lies beside the source, not in it
         assert found.exit_code == 0
         return
@@ -44,9 +45,9 @@ def test_an_output_in_its_source_is_refused_even_with_overwrite(tmp_path: Path, 
 
 
 def test_another_option_is_refused_by_name_and_overwrite_makes_way(tmp_path: Path) -> None:
-    assert ilv("convert", "demo", "--out", tmp_path).exit_code == 0
+    assert ilv("convert", *MARKED, "--out", tmp_path).exit_code == 0
     before = read_tree(tmp_path)
-    other = ("convert", "demo", "--out", tmp_path, "--picture-kinds", "container")
+    other = ("convert", *MARKED, "--out", tmp_path, "--picture-kinds", "container")
     found = ilv(*other)
     assert found.exit_code == 1
     assert (
@@ -59,30 +60,30 @@ def test_another_option_is_refused_by_name_and_overwrite_makes_way(tmp_path: Pat
 
 
 def test_an_option_may_change_until_something_was_made_from_it(tmp_path: Path) -> None:
-    assert ilv("parse", "demo", "--out", tmp_path).exit_code == 0
+    assert ilv("parse", *MARKED, "--out", tmp_path).exit_code == 0
     kinds = ("--picture-kinds", "container")
-    assert ilv("ground", "demo", "--out", tmp_path, *kinds).exit_code == 0
-    refused = ilv("ground", "demo", "--out", tmp_path)
+    assert ilv("ground", *MARKED, "--out", tmp_path, *kinds).exit_code == 0
+    refused = ilv("ground", *MARKED, "--out", tmp_path)
     assert refused.exit_code == 1
     assert "--picture-kinds was ['container'] and is" in refused.stderr
     included = ("--include", "text_only")
-    assert ilv("write", "demo", "--out", tmp_path, *kinds, *included).exit_code == 0
-    refused = ilv("write", "demo", "--out", tmp_path, *kinds)
+    assert ilv("write", *MARKED, "--out", tmp_path, *kinds, *included).exit_code == 0
+    refused = ilv("write", *MARKED, "--out", tmp_path, *kinds)
     assert refused.exit_code == 1
     assert "--include was ['text_only'] and is []" in refused.stderr
 
 
 def test_overwrite_with_the_same_options_resumes(tmp_path: Path) -> None:
-    assert ilv("convert", "demo", "--out", tmp_path).exit_code == 0
+    assert ilv("convert", *MARKED, "--out", tmp_path).exit_code == 0
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.parquet")}
-    assert ilv("convert", "demo", "--out", tmp_path, "--overwrite").exit_code == 0
+    assert ilv("convert", *MARKED, "--out", tmp_path, "--overwrite").exit_code == 0
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.parquet")} == before
 
 
 def test_a_later_step_does_not_overwrite_what_it_needs(tmp_path: Path) -> None:
-    assert ilv("convert", "demo", "--out", tmp_path).exit_code == 0
+    assert ilv("convert", *MARKED, "--out", tmp_path).exit_code == 0
     before = read_tree(tmp_path)
-    found = ilv("write", "demo", "--out", tmp_path, "--include", "text_only", "--overwrite")
+    found = ilv("write", *MARKED, "--out", tmp_path, "--include", "text_only", "--overwrite")
     assert found.exit_code == 1
     assert "use it with `ilv convert` or `ilv parse`" in found.stderr
     assert read_tree(tmp_path) == before
@@ -91,7 +92,7 @@ def test_a_later_step_does_not_overwrite_what_it_needs(tmp_path: Path) -> None:
 def test_files_of_others_are_never_deleted(tmp_path: Path) -> None:
     (tmp_path / ROOT).mkdir(parents=True)
     (tmp_path / ROOT / "thesis.txt").write_text("years of work")
-    found = ilv("convert", "demo", "--out", tmp_path, "--overwrite")
+    found = ilv("convert", *MARKED, "--out", tmp_path, "--overwrite")
     assert found.exit_code == 1
     assert "holds thesis.txt but no plan.json of ours: not an output of ours" in found.stderr
     assert (tmp_path / ROOT / "thesis.txt").read_text() == "years of work"
@@ -101,7 +102,7 @@ def test_files_of_others_are_never_deleted(tmp_path: Path) -> None:
 def test_an_output_whose_plan_is_lost_is_made_afresh_with_overwrite(
     tmp_path: Path, content: str | None
 ) -> None:
-    command = ("convert", "demo", "--out", tmp_path)
+    command = ("convert", *MARKED, "--out", tmp_path)
     assert ilv(*command).exit_code == 0
     before = read_tree(tmp_path)
     plan = tmp_path / ROOT / "plan.json"
@@ -133,7 +134,7 @@ def test_what_is_not_ours_is_not_deleted_for_want_of_a_plan(
     if name == "thesis.txt":
         (tmp_path / ROOT / ".state").mkdir()
     (tmp_path / ROOT / name).write_text(content)
-    found = ilv("convert", "demo", "--out", tmp_path, "--overwrite")
+    found = ilv("convert", *MARKED, "--out", tmp_path, "--overwrite")
     assert found.exit_code == 1
     assert says in found.stderr
     assert (tmp_path / ROOT / name).read_text() == content
@@ -162,24 +163,37 @@ def test_only_ground_needs_the_weights(tmp_path: Path) -> None:
     assert ilv("parse", *options).exit_code == 0
     found = ilv("ground", *options)
     assert found.exit_code == 1
-    assert "no weights at nowhere.pt" in found.stderr
+    assert "no weights nowhere.pt in the working folder" in found.stderr
 
 
 def test_steps_run_one_by_one_are_the_conversion(tmp_path: Path) -> None:
     for step in ("parse", "ground", "write"):
-        assert ilv(step, "demo", "--out", tmp_path / "steps").exit_code == 0
-    assert ilv("convert", "demo", "--out", tmp_path / "whole").exit_code == 0
+        assert ilv(step, *MARKED, "--out", tmp_path / "steps").exit_code == 0
+    assert ilv("convert", *MARKED, "--out", tmp_path / "whole").exit_code == 0
     assert read_tree(tmp_path / "steps") == read_tree(tmp_path / "whole")
 
 
 def test_splits_that_are_all_there_are_no_other_choice(tmp_path: Path) -> None:
-    assert ilv("convert", "demo", "--out", tmp_path).exit_code == 0
-    found = ilv("convert", "demo", "--out", tmp_path, "--split", "val", "--split", "train")
+    assert ilv("convert", *MARKED, "--out", tmp_path).exit_code == 0
+    found = ilv("convert", *MARKED, "--out", tmp_path, "--split", "val", "--split", "train")
     assert found.exit_code == 0
 
 
+def test_the_demo_is_grounded_by_the_bundled_models_unless_told(tmp_path: Path) -> None:
+    def models(**given: str) -> tuple[str, str]:
+        job = plan_job(ConvertOptions("demo", str(tmp_path), **given))  # type: ignore[arg-type]
+        return job.detector, job.segmenter
+
+    assert models() == ("yolo-world:tabletop", "sam:tabletop")
+    assert models(detector="yolo-world:tabletop") == ("yolo-world:tabletop", "sam:tabletop")
+    assert models(detector="source") == ("source", "auto")
+    assert models(segmenter="grabcut") == ("yolo-world:tabletop", "grabcut")
+
+
 def test_the_source_detector_looks_at_the_camera_of_the_boxes_alone(tmp_path: Path) -> None:
-    options = ConvertOptions("demo", str(tmp_path), image_keys=("observation/image",))
+    options = ConvertOptions(
+        "demo", str(tmp_path), detector="source", image_keys=("observation/image",)
+    )
     assert [c.key for c in plan_job(options).spec.probe_cameras] == ["observation/image"]
     found = ilv("convert", "bridge", "--data-dir", tmp_path / "none", "--out", tmp_path)
     assert f"--data-dir {tmp_path / 'none'}: no such folder" in found.stderr
@@ -197,7 +211,7 @@ def test_the_source_detector_looks_at_the_camera_of_the_boxes_alone(tmp_path: Pa
 def test_wrong_flags_of_beam_are_one_line(
     tmp_path: Path, flags: tuple[str, ...], message: str
 ) -> None:
-    found = ilv("convert", "demo", "--out", tmp_path, "--", *flags)
+    found = ilv("convert", *MARKED, "--out", tmp_path, "--", *flags)
     assert found.exit_code == 1
     assert message in found.stderr
     assert found.stderr.count("\n") == 1
@@ -216,6 +230,6 @@ def test_a_dataset_that_a_mixture_lacks_is_named_where_its_bucket_is_out_of_reac
 
 
 def test_an_empty_output_folder_is_wrong_use() -> None:
-    found = ilv("convert", "demo", "--out", "")
+    found = ilv("convert", *MARKED, "--out", "")
     assert found.exit_code == 2
     assert "it is empty" in found.stderr

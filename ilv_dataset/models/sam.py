@@ -1,232 +1,229 @@
-"""The segmenter `sam`: segment-anything with a checkpoint of any size."""
+"""The segmenter `sam`: segment-anything with a checkpoint of any size, whole frames or windows."""
 
 from __future__ import annotations
 
-import functools
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+from PIL import Image
 
-from ilv_dataset.boxes import round_scores
-from ilv_dataset.models.runtime import (
-    LOAD_ERRORS,
-    bad_weights,
-    fix_threads,
-    pick_device,
-    weights_digest,
-)
+from ilv_dataset.boxes import box_areas_px, clip_boxes, round_scores
+from ilv_dataset.masks import mask_boxes_xyxy
+from ilv_dataset.models.runtime import fix_threads, pick_device, weights_digest
+from ilv_dataset.models.sam_network import Zoom, decode_masks, embed_prompts, load_sam
 from ilv_dataset.records import Masks
 
-_VERSION = "sam-v1"
-# The widest batch of boxes or points decoded at once; each costs masks at the frame's size.
+_VERSION = "sam-v2"
+# Decoded at once; each prompt costs a copy of its frame's features and a mask.
 _PROMPTS_PER_BATCH = 16
+# Encoded at once: one frame of the published checkpoints (1024 px), or 64 windows of 128 px.
+_PIXELS_PER_BATCH = 1 << 20
+_SIDE_MIN_PX = 8  # of a window; a thing of AREA_MIN_PX is half as wide
 _ADVICE = (
     "fetch sam_vit_b_01ec64.pth from https://dl.fbaipublicfiles.com/segment_anything/ and name it"
-    " with --segmenter sam:PATH, or use --segmenter grabcut"
+    " with --segmenter sam:PATH, or use --segmenter sam:tabletop or grabcut"
 )
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, eq=False)
+class _View:
+    """A part of a frame, and what is asked of it."""
+
+    frame: int  # position in the batch
+    crop: np.ndarray  # (h, w, 3) uint8 RGB
+    left_top: tuple[int, int]  # of the crop in the frame
+    rows: Sequence[int]  # which of the frame's prompts
+    prompts: np.ndarray  # (N, 4) boxes or (N, 2) points, pixels of the crop
 
 
 class SamSegmenter:
-    """Encodes a frame once, then asks for the best of three masks of each box or point."""
+    """Asks a SAM for the best of its masks of each box or point.
+
+    A published checkpoint encodes a frame once for all its prompts. One that was trained on
+    windows (its file says so) encodes a window around each prompt, many at once; what it finds
+    at a point it looks at once more in the window of its box.
+    """
 
     def __init__(self, checkpoint: Path, *, spec: str, device: str | None = None) -> None:
         digest = weights_digest(checkpoint, advice=_ADVICE)
         self.spec = spec
         self.fingerprint = f"{_VERSION}:{digest}"
         fix_threads()
-        from segment_anything import SamPredictor
-
-        self._predictor = SamPredictor(load_sam(checkpoint).to(pick_device(device)))
+        model, self._zoom = load_sam(checkpoint)
+        self._model = model.to(pick_device(device))
 
     def __call__(
         self, images: Sequence[np.ndarray], boxes_xyxy: Sequence[np.ndarray]
     ) -> list[Masks]:
-        """Segments the boxes of (H, W, 3) uint8 RGB images; an image without boxes is free."""
-        return [self._segment(*pair) for pair in zip(images, boxes_xyxy, strict=True)]
+        """Segments the boxes of (H, W, 3) uint8 RGB images; an image without boxes is free.
+
+        A box that holds nothing of its frame gets an empty mask and score 0.
+        """
+        clipped = [
+            clip_boxes(np.reshape(boxes, (-1, 4)), size_wh=(image.shape[1], image.shape[0]))
+            for image, boxes in zip(images, boxes_xyxy, strict=True)
+        ]
+        return self._segment(images, clipped)
 
     def segment_points(
         self, images: Sequence[np.ndarray], points_xy: Sequence[np.ndarray]
     ) -> list[Masks]:
         """Segments what lies at each point (N, 2), one positive point a mask."""
-        return [self._segment(*pair) for pair in zip(images, points_xy, strict=True)]
+        points = [np.reshape(each, (-1, 2)) for each in points_xy]
+        found = self._segment(images, points)
+        if self._zoom is None:
+            return found
+        return self._segment(images, [mask_boxes_xyxy(coarse.masks) for coarse in found])
 
-    def _segment(self, image: np.ndarray, prompts: np.ndarray) -> Masks:
-        """Masks of the boxes (N, 4), or of the points (N, 2), of one image."""
-        masks = np.zeros((len(prompts), *image.shape[:2]), bool)
-        scores = np.zeros(len(prompts), np.float32)
-        if len(prompts):
-            self._predictor.set_image(image)
-        for start in range(0, len(prompts), _PROMPTS_PER_BATCH):
-            rows = slice(start, start + _PROMPTS_PER_BATCH)
-            masks[rows], scores[rows] = self._decode(prompts[rows], image.shape[:2])
-        self._predictor.reset_image()
-        return Masks(masks, scores)
+    def _segment(self, images: Sequence[np.ndarray], prompts: Sequence[np.ndarray]) -> list[Masks]:
+        """Masks of the boxes (N, 4), or of the points (N, 2), of each image."""
+        pairs = list(zip(images, prompts, strict=True))
+        masks = [np.zeros((len(asked), *image.shape[:2]), bool) for image, asked in pairs]
+        scores = [np.zeros(len(asked), np.float32) for asked in prompts]
+        views = [
+            view
+            for frame, (image, asked) in enumerate(pairs)
+            for view in _cut_views(frame, image, asked, self._zoom)
+        ]
+        at_once = max(1, _PIXELS_PER_BATCH // self._model.image_encoder.img_size**2)
+        for start in range(0, len(views), at_once):
+            for view, row, mask, score in self._look(views[start : start + at_once]):
+                (left, top), (height, width) = view.left_top, mask.shape
+                masks[view.frame][row, top : top + height, left : left + width] = mask
+                scores[view.frame][row] = score
+        return [Masks(mask, round_scores(score)) for mask, score in zip(masks, scores, strict=True)]
 
-    def _encode(self, prompts: np.ndarray, shape: tuple[int, int]) -> tuple[Any, Any]:
-        """Sparse and dense embeddings of boxes (N, 4) or points (N, 2), pixels of the image."""
+    def _look(self, views: Sequence[_View]) -> Iterator[tuple[_View, int, np.ndarray, float]]:
+        """The row, mask (h, w) bool and score of each prompt of each view."""
+        features = _halve_if_full(self._encode, views)
+        asked = [
+            (view, feature, number)
+            for view, feature in zip(views, features, strict=True)
+            for number in range(len(view.rows))
+        ]
+        for start in range(0, len(asked), _PROMPTS_PER_BATCH):
+            part = asked[start : start + _PROMPTS_PER_BATCH]
+            found = _halve_if_full(self._decode, part)
+            for (view, _, number), (mask, score) in zip(part, found, strict=True):
+                yield view, view.rows[number], mask, score
+
+    def _encode(self, views: Sequence[_View]) -> list[Any]:
+        """Features (C, g, g) of each view."""
         import torch
 
-        predictor = self._predictor
-        corners = np.asarray(prompts, np.float64).reshape(len(prompts), -1, 2)
-        scaled = predictor.transform.apply_coords(corners, shape)
-        coordinates = torch.as_tensor(scaled, dtype=torch.float32, device=predictor.device)
-        if corners.shape[1] == 2:
-            boxes = coordinates.flatten(1)
-            return predictor.model.prompt_encoder(points=None, boxes=boxes, masks=None)
-        points = (coordinates, torch.ones(coordinates.shape[:2], device=predictor.device))
-        return predictor.model.prompt_encoder(points=points, boxes=None, masks=None)
-
-    def _decode(self, prompts: np.ndarray, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-        """Best mask (N, H, W) bool and its score (N,) of each prompt of the current image.
-
-        As SamPredictor.predict_torch, which would enlarge all three masks of all at once.
-        """
-        import torch
-
-        predictor, model = self._predictor, self._predictor.model
+        side, device = self._model.image_encoder.img_size, self._model.device
+        fitted = [torch.from_numpy(fit_image(view.crop, side)).to(device) for view in views]
         with torch.inference_mode():
-            sparse, dense = self._encode(prompts, shape)
-            low, quality = model.mask_decoder(
-                image_embeddings=predictor.features,
-                image_pe=model.prompt_encoder.get_dense_pe(),
-                sparse_prompt_embeddings=sparse,
-                dense_prompt_embeddings=dense,
-                multimask_output=True,
-            )
+            batch = torch.stack([self._model.preprocess(image) for image in fitted])
+            return list(self._model.image_encoder(batch))
+
+    def _decode(self, asked: Sequence[tuple[_View, Any, int]]) -> list[tuple[np.ndarray, float]]:
+        """The best mask of each prompt, at its view's size, and the network's score of it."""
+        import torch
+
+        model, side = self._model, self._model.image_encoder.img_size
+        prompts = np.stack(
+            [scale_prompts(view.prompts[n], view.crop.shape[:2], side) for view, _, n in asked]
+        )
+        found = []
+        with torch.inference_mode():
+            features = torch.stack([feature for _, feature, _ in asked])
+            embedded = embed_prompts(model, torch.from_numpy(prompts).to(features))
+            low, quality = decode_masks(model, features, *embedded)
+            quality = quality[:, 1:].nan_to_num(nan=0.0).clamp(0, 1)  # 0 is SAM's single mask
             best = quality.argmax(dim=1)
-            masks = np.zeros((len(prompts), *shape), bool)
-            for row, choice in enumerate(best.tolist()):
-                logits = low[row : row + 1, choice : choice + 1]
-                full = model.postprocess_masks(logits, predictor.input_size, shape)
-                masks[row] = (full[0, 0] > model.mask_threshold).cpu().numpy()
-        scores = quality.gather(1, best[:, None])[:, 0].clamp(0, 1).cpu().numpy()
-        return masks, round_scores(scores)
+            for row, ((view, _, _), choice) in enumerate(zip(asked, best.tolist(), strict=True)):
+                logits = low[row : row + 1, choice + 1 : choice + 2]
+                shape = view.crop.shape[:2]
+                full = model.postprocess_masks(logits, fitted_shape(shape, side), shape)
+                mask = (full[0, 0] > model.mask_threshold).cpu().numpy()
+                found.append((mask, float(quality[row, choice])))
+        return found
 
 
-@dataclass(frozen=True, slots=True)
-class SamSizes:
-    """The sizes of a SAM, as its checkpoint's tensors have them."""
-
-    image_px: int
-    patch_px: int
-    width: int
-    depth: int
-    heads: int
-    mlp_ratio: float
-    window: int
-    global_blocks: tuple[int, ...]
-    prompt_width: int
-    mask_channels: int
-    num_masks: int
-    decoder_depth: int
-    decoder_mlp: int
-    quality_depth: int
-    quality_width: int
+def _cut_views(
+    frame: int, image: np.ndarray, prompts: np.ndarray, zoom: Zoom | None
+) -> list[_View]:
+    """The parts of a frame that answer its prompts; a prompt outside of it is left out."""
+    size_wh = (image.shape[1], image.shape[0])
+    rows = [row for row, prompt in enumerate(prompts) if _is_visible(prompt, size_wh)]
+    if zoom is None:
+        return [_View(frame, image, (0, 0), rows, prompts[rows])] if rows else []
+    views = []
+    for row in rows:
+        x0, y0, x1, y1 = cut_window(prompts[row], size_wh=size_wh, zoom=zoom)
+        local = prompts[row] - np.resize([x0, y0], len(prompts[row]))
+        views.append(_View(frame, image[y0:y1, x0:x1], (x0, y0), [row], local[None]))
+    return views
 
 
-def read_sizes(shapes: Mapping[str, tuple[int, ...]]) -> SamSizes:
-    """Reads the sizes off the names and shapes of a state dict.
+def _is_visible(prompt: np.ndarray, size_wh: tuple[int, int]) -> bool:
+    if len(prompt) == 4:
+        return bool(box_areas_px(clip_boxes(prompt[None], size_wh=size_wh))[0] > 0)
+    return bool(((prompt >= 0) & (prompt < size_wh)).all())
 
-    Raises: KeyError or ValueError if it is not that of a SAM with relative positions.
+
+def cut_window(
+    prompt: np.ndarray, *, size_wh: tuple[int, int], zoom: Zoom
+) -> tuple[int, int, int, int]:
+    """The window (x0, y0, x1, y1) around a box (4,) or point (2,), whole pixels of the frame.
+
+    >>> cut_window(np.array([40, 40, 50, 60]), size_wh=(100, 70), zoom=Zoom(1.5, 0.5))
+    (30, 35, 60, 65)
     """
-    encoder, decoder = "image_encoder.", "mask_decoder."
-    _, grid, _, width = shapes[f"{encoder}pos_embed"]
-    patch = shapes[f"{encoder}patch_embed.proj.weight"][-1]
-    depth = _count(shapes, rf"{re.escape(encoder)}blocks\.(\d+)\.")
-    spans = [(shapes[f"{encoder}blocks.{n}.attn.rel_pos_h"][0] + 1) // 2 for n in range(depth)]
-    head_width = shapes[f"{encoder}blocks.0.attn.rel_pos_h"][1]
-    mlp_width = shapes[f"{encoder}blocks.0.mlp.lin1.weight"][0]
-    global_blocks = tuple(number for number, span in enumerate(spans) if span == grid)
-    quality = f"{decoder}iou_prediction_head.layers."
-    return SamSizes(
-        image_px=grid * patch,
-        patch_px=patch,
-        width=width,
-        depth=depth,
-        heads=width // head_width,
-        mlp_ratio=mlp_width / width,
-        window=min((span for span in spans if span != grid), default=0),
-        global_blocks=global_blocks,
-        prompt_width=shapes[f"{encoder}neck.0.weight"][0],
-        mask_channels=shapes["prompt_encoder.mask_downscaling.3.weight"][0],
-        num_masks=shapes[f"{decoder}mask_tokens.weight"][0] - 1,
-        decoder_depth=_count(shapes, rf"{re.escape(decoder)}transformer\.layers\.(\d+)\."),
-        decoder_mlp=shapes[f"{decoder}transformer.layers.0.mlp.lin1.weight"][0],
-        quality_depth=_count(shapes, rf"{re.escape(quality)}(\d+)\."),
-        quality_width=shapes[f"{quality}0.weight"][0],
-    )
+    low, high = np.asarray(prompt, np.float64)[:2], np.asarray(prompt, np.float64)[-2:]
+    is_box = len(prompt) == 4
+    side = zoom.box_share * (high - low).max() if is_box else zoom.point_share * min(size_wh)
+    half = max(_SIDE_MIN_PX, side) / 2
+    middle = (low + high) / 2
+    x0, y0 = np.clip(np.floor(middle - half), 0, size_wh).astype(int).tolist()
+    x1, y1 = np.clip(np.ceil(middle + half), 0, size_wh).astype(int).tolist()
+    return (x0, y0, x1, y1)
 
 
-def _count(shapes: Mapping[str, tuple[int, ...]], pattern: str) -> int:
-    numbers = [int(match[1]) for name in shapes if (match := re.match(pattern, name))]
-    return max(numbers) + 1
+def fitted_shape(shape: tuple[int, ...], side: int) -> tuple[int, int]:
+    """Height and width of an image whose longer side is scaled to `side`.
+
+    Source: ResizeLongestSide of segment-anything, which gives 0 for a side far below the other.
+    """
+    scale = side / max(shape)
+    height, width = (max(1, int(edge * scale + 0.5)) for edge in shape)
+    return height, width
 
 
-def build_sam(sizes: SamSizes) -> Any:
-    """Builds an untrained Sam, evaluation mode. Source: segment_anything/build_sam.py, 1.0."""
-    import torch
-    from segment_anything.modeling import (
-        ImageEncoderViT,
-        MaskDecoder,
-        PromptEncoder,
-        Sam,
-        TwoWayTransformer,
-    )
-
-    grid = sizes.image_px // sizes.patch_px
-    encoder = ImageEncoderViT(
-        img_size=sizes.image_px,
-        patch_size=sizes.patch_px,
-        embed_dim=sizes.width,
-        depth=sizes.depth,
-        num_heads=sizes.heads,
-        mlp_ratio=sizes.mlp_ratio,
-        out_chans=sizes.prompt_width,
-        norm_layer=functools.partial(torch.nn.LayerNorm, eps=1e-6),
-        use_rel_pos=True,
-        window_size=sizes.window,
-        global_attn_indexes=sizes.global_blocks,
-    )
-    prompts = PromptEncoder(
-        embed_dim=sizes.prompt_width,
-        image_embedding_size=(grid, grid),
-        input_image_size=(sizes.image_px, sizes.image_px),
-        mask_in_chans=sizes.mask_channels,
-    )
-    # The number of heads leaves no trace in a state dict; all published checkpoints have 8.
-    transformer = TwoWayTransformer(
-        depth=sizes.decoder_depth,
-        embedding_dim=sizes.prompt_width,
-        mlp_dim=sizes.decoder_mlp,
-        num_heads=8,
-    )
-    decoder = MaskDecoder(
-        transformer_dim=sizes.prompt_width,
-        transformer=transformer,
-        num_multimask_outputs=sizes.num_masks,
-        iou_head_depth=sizes.quality_depth,
-        iou_head_hidden_dim=sizes.quality_width,
-    )
-    return Sam(encoder, prompts, decoder).eval()
+def fit_image(image: np.ndarray, side: int) -> np.ndarray:
+    """Scales (H, W, 3) uint8 to a longer side of `side`, as SAM does: (3, h, w) uint8."""
+    height, width = fitted_shape(image.shape[:2], side)
+    small = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)
+    return np.ascontiguousarray(np.asarray(small).transpose(2, 0, 1))
 
 
-def load_sam(path: Path) -> Any:
-    """Loads a Sam of whatever size the checkpoint has.
+def scale_prompts(prompts: np.ndarray, shape: tuple[int, ...], side: int) -> np.ndarray:
+    """Takes (..., 2) or (..., 4) pixels of an image to those of its fitted one, float32."""
+    height, width = fitted_shape(shape, side)
+    scale = [width / shape[1], height / shape[0]]
+    scaled: np.ndarray = prompts * np.resize(scale, prompts.shape[-1])
+    return scaled.astype(np.float32)
 
-    Raises: ConfigError if the file is cut, or is not the state dict of a SAM.
+
+def _halve_if_full(run: Callable[[Sequence[T]], list[R]], batch: Sequence[T]) -> list[R]:
+    """Runs a batch, in halves where the GPU's memory does not hold it.
+
+    Raises: torch.OutOfMemoryError if it does not hold one alone.
     """
     import torch
 
-    expected = "a checkpoint of segment-anything"
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        sizes = read_sizes({name: tuple(tensor.shape) for name, tensor in state.items()})
-        model = build_sam(sizes)
-        model.load_state_dict(state)
-    except LOAD_ERRORS as error:
-        raise bad_weights(path, expected, error) from error
-    return model
+        return run(batch)
+    except torch.OutOfMemoryError:
+        if len(batch) == 1:
+            raise
+    torch.cuda.empty_cache()  # outside of the handler, whose traceback holds the tensors
+    middle = len(batch) // 2
+    return [*_halve_if_full(run, batch[:middle]), *_halve_if_full(run, batch[middle:])]

@@ -12,6 +12,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ilv_dataset.models.runtime import LOAD_ERRORS, bad_weights, fix_threads
 
 _ENVIRONMENT = {
@@ -72,6 +74,27 @@ def load_checkpoint(path: Path, *, device: Any) -> Any:
     model.args = {**checkpoint.get("train_args", {}), **_as_dict(getattr(model, "args", {}))}
     model.task = getattr(model, "task", None) or guess_model_task(model)
     return model.float().eval().to(device)
+
+
+def use_half(model: Any) -> Any:
+    """Turns a YOLO to float16, but for the decoding of its boxes: they would be off by 0.5 px.
+
+    For a GPU: on a CPU it is slow. Inputs are best made by `to_input`, outputs stay float32.
+    """
+    decoder = getattr(model.model[-1], "dfl", None)
+    if decoder is None:  # not a head that decodes distances, e.g. RT-DETR's
+        return model
+    model.half()
+    decoder.float().register_forward_pre_hook(lambda _, inputs: (inputs[0].float(),))
+    return model
+
+
+def to_input(batch: np.ndarray, model: Any) -> Any:
+    """A float32 array as a tensor of the type, and on the device, of a model's weights."""
+    import torch
+
+    weights = next(model.parameters())
+    return torch.from_numpy(batch).to(device=weights.device, dtype=weights.dtype)
 
 
 def input_size_px(model: Any, *, default: int) -> int:

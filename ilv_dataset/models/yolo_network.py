@@ -12,11 +12,19 @@ import numpy as np
 
 from ilv_dataset.boxes import round_detections
 from ilv_dataset.errors import ConfigError
-from ilv_dataset.models.runtime import Placement, bad_weights, fix_threads, letterbox, pick_device
+from ilv_dataset.models.runtime import (
+    BatchSize,
+    Placement,
+    bad_weights,
+    fix_threads,
+    letterbox,
+    pick_device,
+)
 
 SCORE_FLOOR = 0.05  # Source: ours; lower scores never matter to the choice and cost time
 NMS_IOU = 0.6  # Source: ours; between ultralytics' 0.45 and 0.7
 _SIZE_PX = 640  # Source: ultralytics' default, where the file does not say
+_BATCH_FRAMES = 16
 
 # (B, 3, H, W) float32 -> raw rows a image, and mask prototypes where there are masks
 Forward = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray | None]]
@@ -65,20 +73,18 @@ class YoloNetwork:
     input_wh: tuple[int, int]
     has_masks: bool
     end2end: bool  # its rows come out suppressed: x0 y0 x1 y1 score class ...
-    max_batch: int
+    batch: BatchSize
     forward: Forward
 
     def detect(self, images: Sequence[np.ndarray]) -> list[Candidates]:
         """Finds objects in (H, W, 3) uint8 RGB images."""
-        found: list[Candidates] = []
-        for start in range(0, len(images), self.max_batch):
-            part = images[start : start + self.max_batch]
-            batch, placements = letterbox(part, size_wh=self.input_wh)
-            rows, prototypes = self.forward(batch)
-            for index, image in enumerate(part):
-                protos = None if prototypes is None else prototypes[index]
-                found.append(self._select(rows[index], protos, placements[index], image))
-        return found
+        return self.batch.run(self._detect, images)
+
+    def _detect(self, images: Sequence[np.ndarray]) -> list[Candidates]:
+        batch, placements = letterbox(images, size_wh=self.input_wh)
+        rows, prototypes = self.forward(batch)
+        protos = [None] * len(images) if prototypes is None else prototypes
+        return list(map(self._select, rows, protos, placements, images))
 
     def _select(
         self,
@@ -110,14 +116,14 @@ def split_rows(
     """Takes one image's raw output apart: boxes_xyxy, scores, classes, mask coefficients.
 
     `raw` is (4 + classes + K, anchors) with boxes as centre and size, or, end to end,
-    (N, 6 + K). Rows that score below SCORE_FLOOR are left out.
+    (N, 6 + K). Rows that score below SCORE_FLOOR are left out, and scores that are NaN.
     """
     if end2end:
         raw = raw[raw[:, 4] >= SCORE_FLOOR]
         return raw[:, :4], raw[:, 4], raw[:, 5].astype(np.int64), raw[:, 6:]
     by_class = raw[4 : 4 + num_classes]
-    columns = np.flatnonzero(by_class.max(axis=0) >= SCORE_FLOOR)
-    best = by_class[:, columns].argmax(axis=0)
+    columns = np.flatnonzero(np.fmax.reduce(by_class, axis=0) >= SCORE_FLOOR)
+    best = np.nan_to_num(by_class[:, columns], nan=-1).argmax(axis=0)
     center, half = raw[:2, columns].T, raw[2:4, columns].T / 2
     boxes = np.concatenate([center - half, center + half], axis=1)
     return boxes, by_class[best, columns], best, raw[4 + num_classes :, columns].T
@@ -146,12 +152,14 @@ def load_network(path: Path, *, device: str | None) -> YoloNetwork:
 
 
 def _load_torch(path: Path, device: str | None) -> YoloNetwork:
-    from ilv_dataset.models.ultralytics_runtime import input_size_px, load_checkpoint
+    from ilv_dataset.models.ultralytics_runtime import input_size_px, load_checkpoint, use_half
 
     place = pick_device(device)
     model = load_checkpoint(path, device=place)
     task = _check_task(path, model.task)
     model = model.fuse(verbose=False)
+    if place.type == "cuda":
+        use_half(model)
     side = input_size_px(model, default=_SIZE_PX)
     names = model.names.values() if isinstance(model.names, dict) else model.names
     return YoloNetwork(
@@ -159,21 +167,28 @@ def _load_torch(path: Path, device: str | None) -> YoloNetwork:
         input_wh=(side, side),
         has_masks=task == "segment",
         end2end=bool(getattr(model, "end2end", False)),
-        max_batch=16,
-        forward=lambda batch: _forward_torch(model, place, batch),
+        batch=BatchSize(_BATCH_FRAMES),
+        forward=lambda batch: _forward_torch(model, batch),
     )
 
 
-def _forward_torch(
-    model: Any, device: Any, batch: np.ndarray
-) -> tuple[np.ndarray, np.ndarray | None]:
+def _forward_torch(model: Any, batch: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
     import torch
 
+    from ilv_dataset.models.ultralytics_runtime import to_input
+
     with torch.inference_mode():
-        output = model(torch.from_numpy(batch).to(device))
+        return split_output(model(to_input(batch, model)))
+
+
+def split_output(output: Any) -> tuple[np.ndarray, np.ndarray | None]:
+    """Rows and mask prototypes of what an ultralytics network returns, float32."""
     first = output[0] if isinstance(output, tuple | list) else output
     rows, prototypes = first if isinstance(first, tuple | list) else (first, None)
-    return rows.cpu().numpy(), None if prototypes is None else prototypes.cpu().numpy()
+    return (
+        rows.float().cpu().numpy(),
+        None if prototypes is None else prototypes.float().cpu().numpy(),
+    )
 
 
 def _load_onnx(path: Path) -> YoloNetwork:
@@ -198,7 +213,7 @@ def _load_onnx(path: Path) -> YoloNetwork:
         input_wh=(int(width), int(height)),
         has_masks=task == "segment",
         end2end=meta.get("end2end") == "True" or bool(args.get("nms")),
-        max_batch=inputs.shape[0] if isinstance(inputs.shape[0], int) else 16,
+        batch=BatchSize(inputs.shape[0] if isinstance(inputs.shape[0], int) else _BATCH_FRAMES),
         forward=lambda batch: _forward_onnx(session, inputs.name, inputs.shape[0], batch),
     )
 

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ilv_dataset.boxes import drop_unfit_boxes, round_detections
-from ilv_dataset.models.clip_text import WEIGHTS_NAME, ClipTextEncoder
+from ilv_dataset.models.bundled import SUFFIX
+from ilv_dataset.models.clip_text import cached_clip
 from ilv_dataset.models.protocols import TextEncoder
 from ilv_dataset.models.runtime import (
+    BatchSize,
     Placement,
     bad_weights,
     letterbox,
     pick_device,
     weights_digest,
 )
+from ilv_dataset.models.word_rivals import Rivals
+from ilv_dataset.models.word_sizes import keep_sizes
 from ilv_dataset.models.yolo_network import suppress
 from ilv_dataset.records import Detections, Frame, Phrase
 
@@ -48,35 +52,60 @@ class YoloWorldDetector:
         spec: str,
         device: str | None = None,
         encode_texts: TextEncoder | None = None,
+        score_min: float | None = None,
     ) -> None:
-        """Loads the weights, and CLIP's from the same folder if no `encode_texts` is given."""
-        digest = weights_digest(weights, advice=_ADVICE)
-        from ilv_dataset.models.ultralytics_runtime import input_size_px, load_checkpoint
+        """Loads a .pt of ultralytics, or a .safetensors of ours.
 
+        Args:
+            encode_texts: None for the encoder that the weights were trained on: CLIP, whose
+                weights lie in the same folder, or `word_text` for ours.
+            score_min: of the boxes that are given; None for SCORE_MIN.
+        """
+        digest = weights_digest(weights, advice=_ADVICE)
         self.spec = spec
         self.fingerprint = f"{_VERSION}:{digest}"
         self._device = pick_device(device)
-        self._model = load_checkpoint(weights, device=self._device)
-        if type(self._model).__name__ != "WorldModel":
-            raise bad_weights(weights, "a YOLO-World checkpoint")
-        self._side_px = input_size_px(self._model, default=_SIZE_PX)
-        self._encode_texts = encode_texts or ClipTextEncoder(weights.with_name(WEIGHTS_NAME))
+        self._score_min = score_min
+        load = _load_own if weights.suffix == SUFFIX else _load_official
+        loaded = load(weights, self._device, encode_texts)
+        self._model, self._side_px, self._encode_texts, self._rivals = loaded
+        self._ignores_sizes = weights.suffix == SUFFIX  # `word_text` has no feature for them
+        # Asked of every image beside its own prompts.
+        self._words = list(self._rivals.words) if self._rivals else []
+        if self._device.type == "cuda":
+            from ilv_dataset.models.ultralytics_runtime import use_half
+
+            use_half(self._model)
+        self._batch = BatchSize(_BATCH_FRAMES)
         self._features: dict[str, np.ndarray] = {}
+
+    def learn(self, texts: Collection[str]) -> None:
+        """Encodes texts into the cache on disk, where every process finds them.
+
+        Raises: ConfigError where a text is new and the text encoder does not load.
+        """
+        for text in sorted(set(texts)):
+            self._encode_texts([text])
 
     def __call__(
         self, frames: Sequence[Frame], queries: Sequence[Sequence[Phrase]]
     ) -> list[Detections]:
         """Detects each frame's queries; frames without any are not looked at."""
-        self._learn({phrase.query for wanted in queries for phrase in wanted})
+        self._learn({*self._words, *(phrase.query for wanted in queries for phrase in wanted)})
         found = [Detections.empty() for _ in frames]
         busy = [row for row, wanted in enumerate(queries) if wanted]
-        for start in range(0, len(busy), _BATCH_FRAMES):
-            rows = busy[start : start + _BATCH_FRAMES]
-            images = [frames[row].image for row in rows]
-            prompts = [_distinct(queries[row]) for row in rows]
-            for row, texts, raw in zip(rows, prompts, self._score(images, prompts), strict=True):
-                found[row] = _select(*raw, frames[row].image, queries[row], texts)
+        asked = [(frames[row].image, _distinct(queries[row])) for row in busy]
+        for row, (image, texts), raw in zip(
+            busy, asked, self._batch.run(self._score, asked), strict=True
+        ):
+            found[row] = _select(*raw, image, queries[row], texts, self._score_floor)
+            if self._ignores_sizes:
+                found[row] = keep_sizes(found[row], queries[row])
         return found
+
+    @property
+    def _score_floor(self) -> float:
+        return SCORE_MIN if self._score_min is None else self._score_min
 
     def _learn(self, texts: set[str]) -> None:
         """Encodes the texts not seen before, each by itself: no batch may change its features."""
@@ -86,24 +115,60 @@ class YoloWorldDetector:
             self._features[text] = np.asarray(self._encode_texts([text]), np.float32)[0]
 
     def _score(
-        self, images: Sequence[np.ndarray], prompts: Sequence[Sequence[str]]
+        self, asked: Sequence[tuple[np.ndarray, Sequence[str]]]
     ) -> list[tuple[np.ndarray, Placement]]:
         """Raw output (4 + prompts, anchors) of each image, and where it lies in the input."""
         import torch
 
+        from ilv_dataset.models.ultralytics_runtime import to_input
+
+        images, prompts = [image for image, _ in asked], [texts for _, texts in asked]
         batch, placements = letterbox(images, size_wh=(self._side_px, self._side_px))
         features = pad_features([[self._features[text] for text in texts] for texts in prompts])
+        if self._words:
+            words = np.stack([self._features[word] for word in self._words])
+            features = np.concatenate([features, np.repeat(words[None], len(images), 0)], axis=1)
         self._model.model[-1].nc = features.shape[1]
         with torch.inference_mode():
             output = self._model.predict(
-                torch.from_numpy(batch).to(self._device),
-                txt_feats=torch.from_numpy(features).to(self._device),
+                to_input(batch, self._model), txt_feats=to_input(features, self._model)
             )
-        raw = _first(output).cpu().numpy()
+        raw = _first(output).float().cpu().numpy()
         return [
-            (rows[: 4 + len(texts)], placement)
+            (self._judge(rows, texts), placement)
             for rows, texts, placement in zip(raw, prompts, placements, strict=True)
         ]
+
+    def _judge(self, rows: np.ndarray, texts: Sequence[str]) -> np.ndarray:
+        """Raw output (4 + texts, anchors) of one image: padding goes, and rivals have a say."""
+        own = rows[: 4 + len(texts)]
+        if self._rivals is None:
+            return own
+        judged = self._rivals.judge(own[4:], rows[-len(self._words) :], texts)
+        return np.concatenate([own[:4], judged])
+
+
+def _load_official(
+    weights: Path, device: Any, encode_texts: TextEncoder | None
+) -> tuple[Any, int, TextEncoder, Rivals | None]:
+    """The network, the side of its input in pixels, its text encoder, and its words."""
+    from ilv_dataset.models.ultralytics_runtime import input_size_px, load_checkpoint
+
+    model = load_checkpoint(weights, device=device)
+    if type(model).__name__ != "WorldModel":
+        raise bad_weights(weights, "a YOLO-World checkpoint")
+    encoder = encode_texts or cached_clip(weights)
+    return model, input_size_px(model, default=_SIZE_PX), encoder, None
+
+
+def _load_own(
+    weights: Path, device: Any, encode_texts: TextEncoder | None
+) -> tuple[Any, int, TextEncoder, Rivals | None]:
+    from ilv_dataset.models.word_text import encode_words
+    from ilv_dataset.models.world_network import load_world
+
+    world = load_world(weights, device=device)
+    return world.model, world.sizes.input_px, encode_texts or encode_words, world.rivals
 
 
 def pad_features(features: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
@@ -131,13 +196,14 @@ def _select(
     image: np.ndarray,
     queries: Sequence[Phrase],
     texts: Sequence[str],
+    score_min: float,
 ) -> Detections:
     """The best boxes of each query of one image; queries of one text get the same ones."""
     size_wh = (image.shape[1], image.shape[0])
     boxes, scores, indices = [], [], []
     for index, phrase in enumerate(queries):
         slot = texts.index(phrase.query)
-        kept_boxes, kept_scores = _best_boxes(raw[:4], raw[4 + slot], placement, size_wh)
+        kept_boxes, kept_scores = _best_boxes(raw[:4], raw[4 + slot], placement, size_wh, score_min)
         boxes.append(kept_boxes)
         scores.append(kept_scores)
         indices.append(np.full(len(kept_scores), index, np.int64))
@@ -146,12 +212,16 @@ def _select(
 
 
 def _best_boxes(
-    raw_boxes: np.ndarray, raw_scores: np.ndarray, placement: Placement, size_wh: tuple[int, int]
+    raw_boxes: np.ndarray,
+    raw_scores: np.ndarray,
+    placement: Placement,
+    size_wh: tuple[int, int],
+    score_min: float,
 ) -> tuple[np.ndarray, np.ndarray]:
-    columns = np.flatnonzero(raw_scores >= SCORE_MIN - 0.001)
+    columns = np.flatnonzero(raw_scores >= score_min - 0.001)
     center, half = raw_boxes[:2, columns].T, raw_boxes[2:, columns].T / 2
     framed = placement.to_frame(np.concatenate([center - half, center + half], axis=1))
     boxes, scores, _ = round_detections(framed, raw_scores[columns], size_wh=size_wh)
-    sure = scores >= SCORE_MIN
+    sure = scores >= score_min
     rows = suppress(boxes[sure], scores[sure])[:_BOXES_PER_QUERY]
     return boxes[sure][rows], scores[sure][rows]

@@ -18,6 +18,7 @@ from pathlib import Path
 from commands import measure_commands
 from detecting import measure_overhead
 from extraction import ASK_FEW, ASK_MANY, measure_asking, measure_extraction
+from grounding import measure_grounding
 from memory import measure_memory
 from rows import Row, format_rows
 from throughput import FULL, QUICK, measure_throughput
@@ -55,6 +56,7 @@ def _groups(options: argparse.Namespace) -> dict[str, Callable[[Path], Iterator[
         "detecting": lambda folder: measure_overhead(
             folder, shared / WEIGHTS, num_spans=16 if quick else 48, num_rounds=3
         ),
+        "grounding": lambda folder: measure_grounding(folder, num_rounds=rounds, has_sam=not quick),
         "commands": lambda folder: measure_commands(
             folder, num_shards=50 if quick else 1000, num_rounds=rounds
         ),
@@ -70,7 +72,8 @@ def _parse_options() -> argparse.Namespace:
         "--only",
         action="append",
         metavar="GROUP",
-        help="throughput, memory, detecting, commands, extraction or asking; may be repeated",
+        help="which rows; may be repeated: throughput, memory, detecting, grounding, commands, "
+        "extraction, asking",
     )
     parser.add_argument("--folder", type=Path, help="where temporary data goes; 3 GB")
     parser.add_argument("--shared", type=Path, default=SHARED, help="folder of gold/ and weights/")

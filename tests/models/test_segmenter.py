@@ -9,7 +9,15 @@ import pytest
 
 from ilv_dataset.errors import ConfigError
 from ilv_dataset.models.grabcut import GrabCutSegmenter
-from ilv_dataset.models.sam import SamSegmenter, SamSizes, build_sam, load_sam, read_sizes
+from ilv_dataset.models.sam import SamSegmenter, cut_window, fitted_shape, scale_prompts
+from ilv_dataset.models.sam_network import (
+    SamSizes,
+    Zoom,
+    build_sam,
+    load_sam,
+    read_sizes,
+    save_sam,
+)
 from ilv_dataset.models.segmenter import load_segmenter
 
 TINY = SamSizes(
@@ -70,8 +78,8 @@ def test_load_segmenter_without_a_checkpoint_says_where_it_is_and_what_else_ther
 ):
     monkeypatch.chdir(tmp_path)
     expected = (
-        r"no weights at sam_vit_b_01ec64\.pth .*; fetch sam_vit_b_01ec64\.pth from"
-        r" https://dl\.fbaipublicfiles\.com/segment_anything/ .* --segmenter grabcut"
+        r"^no weights sam_vit_b_01ec64\.pth in the working folder or in .*; "
+        r"`ilv models fetch sam_vit_b_01ec64\.pth` gets them$"
     )
     with pytest.raises(ConfigError, match=expected) as caught:
         load_segmenter(spec, detector_has_masks=False)
@@ -201,7 +209,7 @@ def test_sam_gives_the_predictors_best_mask_of_each_box(checkpoint):
     segmenter = load_segmenter(f"sam:{checkpoint}", detector_has_masks=False, device="cpu")
     assert segmenter is not None
     (found,) = segmenter([image], [wanted])
-    predictor = SamPredictor(load_sam(checkpoint))
+    predictor = SamPredictor(load_sam(checkpoint)[0])
     predictor.set_image(image)
     for box, mask, score in zip(wanted, found.masks, found.scores, strict=True):
         masks, quality, _ = predictor.predict(box=box)
@@ -215,7 +223,7 @@ def test_sam_gives_the_predictors_best_mask_of_each_point(checkpoint):
     image, _ = draw_disc()
     wanted = points((60, 50), (10.5, 20))
     (found,) = SamSegmenter(checkpoint, spec="sam", device="cpu").segment_points([image], [wanted])
-    predictor = SamPredictor(load_sam(checkpoint))
+    predictor = SamPredictor(load_sam(checkpoint)[0])
     predictor.set_image(image)
     for point, mask, score in zip(wanted, found.masks, found.scores, strict=True):
         masks, quality, _ = predictor.predict(point[None], np.ones(1))
@@ -223,15 +231,21 @@ def test_sam_gives_the_predictors_best_mask_of_each_point(checkpoint):
         assert score == pytest.approx(np.clip(quality.max(), 0, 1), abs=0.0006)
 
 
+def count_encodings(segmenter: SamSegmenter) -> list[int]:
+    """Grows by the number of images whenever they are encoded."""
+    encoded: list[int] = []
+    encoder = segmenter._model.image_encoder
+    encoder.register_forward_hook(lambda _, given, __: encoded.append(len(given[0])))
+    return encoded
+
+
 def test_sam_encodes_a_frame_once_and_one_without_boxes_never(checkpoint):
     segmenter = SamSegmenter(checkpoint, spec="sam", device="cpu")
-    encoded: list[int] = []
-    encoder = segmenter._predictor.model.image_encoder
-    encoder.register_forward_hook(lambda *_: encoded.append(1))
+    encoded = count_encodings(segmenter)
     image, _ = draw_disc()
     many = np.tile(boxes((40, 30, 81, 71)), (20, 1))
     first, second = segmenter([image, image], [many, boxes()])
-    assert len(encoded) == 1
+    assert encoded == [1]
     assert first.masks.shape == (20, 100, 120)
     assert second.masks.shape == (0, 100, 120)
     np.testing.assert_array_equal(first.masks[0], first.masks[19])
@@ -252,7 +266,7 @@ def test_a_fingerprint_follows_the_weights(checkpoint, tmp_path):
     other = tmp_path / "tiny.pth"
     torch.save(build_sam(TINY).state_dict(), other)
     prints = [SamSegmenter(path, spec="sam").fingerprint for path in (checkpoint, other)]
-    assert prints[0].startswith("sam-v1:")
+    assert prints[0].startswith("sam-v2:")
     assert prints[0] != prints[1]
 
 
@@ -271,3 +285,267 @@ def test_a_file_that_is_no_sam_is_refused_in_one_line(kind, checkpoint, tmp_path
     with pytest.raises(ConfigError, match=expected) as caught:
         load_segmenter(f"sam:{path}", detector_has_masks=False)
     assert "\n" not in str(caught.value)
+
+
+# --- sam, trained on windows
+
+ZOOM = Zoom(box_share=1.5, point_share=0.5)
+
+
+@pytest.fixture(scope="module")
+def window_checkpoint(tmp_path_factory) -> Path:
+    import torch
+
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("sam") / "tiny.safetensors"
+    save_sam(path, build_sam(TINY).state_dict(), ZOOM)
+    return path
+
+
+def load_windowed(path: Path) -> SamSegmenter:
+    return SamSegmenter(path, spec="sam", device="cpu")
+
+
+def test_a_saved_sam_is_loaded_as_it_was_in_half_precision(window_checkpoint):
+    import torch
+
+    model, zoom = load_sam(window_checkpoint)
+    torch.manual_seed(0)
+    weights = build_sam(TINY).state_dict()
+    assert zoom == ZOOM
+    for name, loaded in model.state_dict().items():
+        assert loaded.dtype == torch.float32
+        torch.testing.assert_close(loaded, weights[name].half().float(), rtol=0, atol=0)
+
+
+def test_a_saved_sam_says_what_it_is(window_checkpoint):
+    import json
+
+    from safetensors import safe_open
+
+    with safe_open(window_checkpoint, framework="numpy") as file:
+        metadata = file.metadata()
+    told = json.loads(metadata["architecture"])
+    assert told["family"] == "segment-anything"
+    assert (told["image_px"], told["width"], told["depth"], told["heads"]) == (64, 32, 2, 2)
+    assert json.loads(metadata["zoom"]) == {"box_share": 1.5, "point_share": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("prompt", "window"),
+    [
+        ((40, 40, 50, 60), (30, 35, 60, 65)),  # 1.5 * 20 around (45, 50)
+        ((0, 0, 20, 10), (0, 0, 25, 20)),  # cut off at two edges of the frame
+        ((10.25, 10, 10.5, 10.25), (6, 6, 15, 15)),  # never less than 8 pixels
+        ((0, 0, 100, 70), (0, 0, 100, 70)),
+        ((50, 30), (32, 12, 68, 48)),  # half of 70 around the point
+        ((0, 69.5), (0, 52, 18, 70)),
+    ],
+)
+def test_cut_window(prompt, window):
+    assert cut_window(np.array(prompt), size_wh=(100, 70), zoom=ZOOM) == window
+
+
+def test_images_and_prompts_are_scaled_as_segment_anything_scales_them():
+    assert fitted_shape((30, 60), 64) == (32, 64)
+    assert fitted_shape((1, 8000), 64) == (1, 64)
+    scaled = scale_prompts(np.array([[15, 15, 30, 30]]), (30, 60), 64)
+    np.testing.assert_array_equal(scaled, np.array([[16, 16, 32, 32]], np.float32))
+    np.testing.assert_array_equal(scale_prompts(np.array([30, 15]), (30, 60), 64), [32, 16])
+
+
+def test_a_windowed_sam_gives_the_predictors_mask_of_each_boxes_window(window_checkpoint):
+    from segment_anything import SamPredictor
+
+    image, _ = draw_disc()
+    wanted = boxes((40, 30, 80, 70), (0, 0, 30, 20))
+    segmenter = load_segmenter(f"sam:{window_checkpoint}", detector_has_masks=False, device="cpu")
+    assert segmenter is not None
+    (found,) = segmenter([image], [wanted])
+    predictor = SamPredictor(load_sam(window_checkpoint)[0])
+    for row, (x0, y0, x1, y1) in enumerate([(30, 20, 90, 80), (0, 0, 38, 33)]):
+        predictor.set_image(image[y0:y1, x0:x1])
+        masks, quality, _ = predictor.predict(box=wanted[row] - [x0, y0, x0, y0])
+        best = masks[quality.argmax()]
+        assert 0 < best.sum() < best.size  # or the comparison would say nothing
+        assert (found.masks[row, y0:y1, x0:x1] == best).mean() > 0.999  # batched sums differ
+        assert found.masks[row].sum() == found.masks[row, y0:y1, x0:x1].sum()
+        assert found.scores[row] == pytest.approx(np.clip(quality.max(), 0, 1), abs=0.0006)
+
+
+def test_windows_of_all_boxes_of_all_frames_are_encoded_together(window_checkpoint):
+    segmenter = load_windowed(window_checkpoint)
+    encoded = count_encodings(segmenter)
+    image, _ = draw_disc()
+    many = np.tile(boxes((40, 30, 81, 71)), (20, 1))
+    first, second, third = segmenter([image] * 3, [many, boxes(), boxes((0, 0, 30, 20))])
+    assert encoded == [21]
+    assert [len(found.masks) for found in (first, second, third)] == [20, 0, 1]
+    np.testing.assert_array_equal(first.masks[0], first.masks[19])
+
+
+def test_what_a_windowed_sam_finds_at_a_point_is_looked_at_again_in_its_box(window_checkpoint):
+    from ilv_dataset.masks import mask_boxes_xyxy
+
+    segmenter = load_windowed(window_checkpoint)
+    encoded = count_encodings(segmenter)
+    image, _ = draw_disc()
+    (coarse,) = segmenter._segment([image], [points((60, 50))])
+    (expected,) = segmenter([image], [mask_boxes_xyxy(coarse.masks)])
+    encoded.clear()
+    (found,) = segmenter.segment_points([image], [points((60, 50))])
+    assert encoded == [1, 1]
+    assert 0 < found.masks.sum() < found.masks.size
+    np.testing.assert_array_equal(found.masks, expected.masks)
+
+
+@pytest.fixture(params=["checkpoint", "window_checkpoint"])
+def any_sam(request) -> SamSegmenter:
+    return load_windowed(request.getfixturevalue(request.param))
+
+
+def test_sam_of_boxes_that_hold_nothing_of_the_frame_finds_nothing(any_sam):
+    image, _ = draw_disc()
+    nothing = [(300, 300, 400, 400), (-9, 0, 0, 9), (50, 50, 50, 60), (60, 60, 50, 50)]
+    (found,) = any_sam([image], [boxes(*nothing, (np.nan, 0, 9, 9), (40, 30, 81, 71))])
+    assert found.masks.shape == (6, 100, 120)
+    assert not found.masks[:5].any()
+    assert found.scores[:5].tolist() == [0, 0, 0, 0, 0]
+    (alone,) = any_sam([image], [boxes((40, 30, 81, 71))])
+    np.testing.assert_array_equal(found.masks[5], alone.masks[0])
+
+
+def test_sam_cuts_a_box_off_at_the_frames_edge(any_sam):
+    image, _ = draw_disc()
+    (over,) = any_sam([image], [boxes((90, 70, 500, 300))])
+    (cut,) = any_sam([image], [boxes((90, 70, 120, 100))])
+    np.testing.assert_array_equal(over.masks, cut.masks)
+    assert over.scores == cut.scores
+
+
+def test_sam_of_points_outside_the_frame_finds_nothing(any_sam):
+    image, _ = draw_disc()
+    (found,) = any_sam.segment_points([image], [points((120, 50), (-1, 5), (np.nan, 5))])
+    assert found.masks.shape == (3, 100, 120)
+    assert not found.masks.any()
+    assert found.scores.tolist() == [0, 0, 0]
+    (none,) = any_sam.segment_points([image], [points()])
+    assert none.masks.shape == (0, 100, 120)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 3000), (3000, 2), (8000, 8000)])
+def test_sam_of_frames_of_any_size(any_sam, shape):
+    height, width = shape
+    frame = np.zeros((height, width, 3), np.uint8)
+    (found,) = any_sam([frame], [boxes((0, 0, min(width, 80), min(height, 80)))])
+    assert found.masks.shape == (1, *shape)
+    (found,) = any_sam.segment_points([frame], [points((width / 2, height / 2))])
+    assert found.masks.shape == (1, *shape)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGBA"])
+def test_sam_of_grey_and_transparent_files_as_they_are_decoded(any_sam, mode):
+    import io
+
+    from PIL import Image
+
+    from ilv_dataset.crops import decode_image
+
+    drawn, _ = draw_disc()
+    stored = io.BytesIO()
+    picture = Image.fromarray(drawn).convert(mode)
+    picture.save(stored, "PNG")
+    (found,) = any_sam([decode_image(stored.getvalue())], [boxes((40, 30, 81, 71))])
+    (expected,) = any_sam([np.array(picture.convert("RGB"))], [boxes((40, 30, 81, 71))])
+    assert expected.masks.any()
+    np.testing.assert_array_equal(found.masks, expected.masks)
+
+
+def test_sam_whose_numbers_are_nan_finds_nothing(any_sam):
+    any_sam._model.mask_decoder.iou_token.weight.data.fill_(np.nan)
+    image, _ = draw_disc()
+    (found,) = any_sam([image], [boxes((40, 30, 81, 71))])
+    assert not found.masks.any()
+    assert found.scores.tolist() == [0]
+
+
+def refuse_above(limit: int):
+    """A hook of a GPU that holds so many images at once."""
+    import torch
+
+    def refuse(_, given):
+        if len(given[0]) > limit:
+            raise torch.OutOfMemoryError(f"out of memory with {len(given[0])} images")
+
+    return refuse
+
+
+def test_sam_halves_a_batch_that_the_gpu_has_no_memory_for(window_checkpoint):
+    segmenter = load_windowed(window_checkpoint)
+    image, _ = draw_disc()
+    wanted = boxes(*[(x, 30, x + 30, 70) for x in range(0, 70, 10)])
+    (whole,) = segmenter([image], [wanted])
+    encoded = count_encodings(segmenter)
+    segmenter._model.image_encoder.register_forward_pre_hook(refuse_above(2))
+    (halved,) = segmenter([image], [wanted])
+    assert encoded == [1, 2, 2, 2]  # 7 = 3 + 4, 3 = 1 + 2, 4 = 2 + 2
+    assert (whole.masks == halved.masks).mean() > 0.999
+    np.testing.assert_allclose(whole.scores, halved.scores, atol=0.0011)
+
+
+def test_sam_halves_the_prompts_that_the_gpu_has_no_memory_for(checkpoint):
+    segmenter = load_windowed(checkpoint)
+    image, _ = draw_disc()
+    wanted = boxes(*[(x, 30, x + 30, 70) for x in range(0, 70, 10)])
+    (whole,) = segmenter([image], [wanted])
+    encoded = count_encodings(segmenter)
+    segmenter._model.mask_decoder.transformer.register_forward_pre_hook(refuse_above(2))
+    (halved,) = segmenter([image], [wanted])
+    assert encoded == [1]
+    assert (whole.masks == halved.masks).mean() > 0.999
+
+
+def test_sam_of_a_gpu_that_does_not_hold_one_image_says_so(window_checkpoint):
+    import torch
+
+    segmenter = load_windowed(window_checkpoint)
+    segmenter._model.image_encoder.register_forward_pre_hook(refuse_above(0))
+    with pytest.raises(torch.OutOfMemoryError, match="with 1 images"):
+        segmenter([np.zeros((9, 9, 3), np.uint8)], [boxes((0, 0, 9, 9))])
+
+
+@pytest.mark.parametrize("change", ["architecture", "zoom", "none", "tensor"])
+def test_a_safetensors_file_that_is_no_sam_is_refused(change, window_checkpoint, tmp_path):
+    from ilv_dataset.models.bundled import load_tensors, save_tensors
+
+    tensors, metadata = load_tensors(window_checkpoint)
+    if change == "architecture":
+        metadata["architecture"] = metadata["architecture"].replace('"width": 32', '"width": 33')
+    elif change == "zoom":
+        metadata["zoom"] = "{}"
+    elif change == "none":
+        metadata = {}
+    else:
+        del tensors["mask_decoder.mask_tokens.weight"]
+    path = tmp_path / "other.safetensors"
+    save_tensors(path, tensors, metadata)
+    with pytest.raises(ConfigError, match=r"other\.safetensors is not a checkpoint of segment-an"):
+        load_sam(path)
+
+
+def test_a_phrase_whose_mask_is_empty_has_a_reason_and_no_crop(any_sam):
+    from builders import CARROT, CARROT_XYXY, FakeDetector, load_scene, probed
+
+    from ilv_dataset.fields import PICTURED_KINDS
+    from ilv_dataset.grounding import ground_spans
+
+    any_sam._model.mask_decoder.iou_token.weight.data.fill_(np.nan)
+    (found,) = ground_spans(
+        [(probed(0), [CARROT])],
+        load_frame=load_scene,
+        detector=FakeDetector({"carrot": (CARROT_XYXY, 0.5)}),
+        segmenter=any_sam,
+        picture_kinds=PICTURED_KINDS,
+    )
+    assert found.crops == {}
+    assert found.reasons == {0: "empty-mask"}

@@ -97,8 +97,7 @@ def real_outputs(shared_data, tmp_path_factory):
     patch = pytest.MonkeyPatch()
     patch.setattr(loading, "load_detector", lambda *_, **__: FakeDetector(FindsAll()))
     patch.setattr(loading, "load_segmenter", lambda *_, **__: FakeSegmenter())
-    for load in (loading.detector_of_process, loading.segmenter_of_process):
-        load.cache_clear()
+    loading.forget_models()
     root = tmp_path_factory.mktemp("real")
     for name in REAL:
         arguments = ["convert", name.split("/")[0], "--data-dir", str(shared_data / "rlds" / name)]
@@ -107,8 +106,7 @@ def real_outputs(shared_data, tmp_path_factory):
         found = CliRunner().invoke(main, arguments)
         assert found.exit_code == 0, found.output
     patch.undo()
-    for load in (loading.detector_of_process, loading.segmenter_of_process):
-        load.cache_clear()
+    loading.forget_models()
     return root
 
 

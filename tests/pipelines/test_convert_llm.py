@@ -17,7 +17,7 @@ from pathlib import Path
 import apache_beam as beam
 import pytest
 from apache_beam.internal import pickler
-from builders import DATASET, VERSION, make_episode, make_job, read_table, write_tfds_folder
+from builders import DATASET, MARKED, VERSION, make_episode, make_job, read_table, write_tfds_folder
 from converted import only_error, run_ilv
 from fake_openai import FakeOpenAi
 
@@ -65,7 +65,8 @@ def short_waits(monkeypatch):
 
 
 def ilv(command, data, out, *arguments, dataset="demo"):
-    return run_ilv(command, dataset, "--data-dir", data, "--out", out, *arguments)
+    named = MARKED if dataset == "demo" else (dataset,)
+    return run_ilv(command, *named, "--data-dir", data, "--out", out, *arguments)
 
 
 def at(server):
@@ -301,7 +302,7 @@ def files_with_key(folder):
 def test_the_key_is_in_no_file_and_in_nothing_that_is_printed(data, out, command, right_key):
     """In a process of its own, with all that is logged; the server repeats a key it refuses."""
     with FakeOpenAi(api_key=right_key) as server:
-        arguments = [command, "demo", "--data-dir", str(data), "--out", str(out), *at(server)]
+        arguments = [command, *MARKED, "--data-dir", str(data), "--out", str(out), *at(server)]
         environment = {**os.environ, "OPENAI_API_KEY": KEY}
         done = subprocess.run([*LOUD_ILV, *arguments], capture_output=True, env=environment)
     assert server.requests[0].authorization == f"Bearer {KEY}"
@@ -338,7 +339,7 @@ def test_a_run_that_is_killed_asks_again_only_what_was_under_way(tmp_path, out):
     data = write_tfds_folder(tmp_path / "data", {"train": shards})
     with FakeOpenAi(latency_s=0.05) as server:
         options = ("--llm-items", "2", "--llm-concurrency", "4")
-        command = ["parse", "demo", "--data-dir", str(data), "--out", str(out), *at(server)]
+        command = ["parse", *MARKED, "--data-dir", str(data), "--out", str(out), *at(server)]
         with subprocess.Popen([*ILV, *command, *options], stderr=subprocess.DEVNULL) as process:
             while process.poll() is None and server.num_requests < 14:
                 with contextlib.suppress(subprocess.TimeoutExpired):

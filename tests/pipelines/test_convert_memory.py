@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from builders import (
     INSTRUCTION,
+    MARKED,
     features_json,
     frame,
     make_episode,
@@ -78,7 +79,7 @@ def peaks(data, out):
     """Step -> bytes of memory that its process needed at most."""
     found = {}
     for name, *form in STEPS:
-        arguments = [name, "demo", "--data-dir", str(data), "--out", str(out)]
+        arguments = [name, *MARKED, "--data-dir", str(data), "--out", str(out)]
         arguments += ["--formats", *form] if form else []
         run = subprocess.run(
             [sys.executable, "-c", MEASURE, *arguments], capture_output=True, text=True

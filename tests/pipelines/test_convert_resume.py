@@ -12,6 +12,7 @@ import sys
 import pytest
 from builders import (
     DATASET,
+    MARKED,
     VERSION,
     convert,
     make_episode,
@@ -48,7 +49,7 @@ def uninterrupted(data, tmp_path_factory):
 
 def command(data, out, *arguments):
     paths = ("--data-dir", str(data), "--out", str(out))
-    return [*ILV, "convert", "demo", *paths, *FORMATS, *arguments]
+    return [*ILV, "convert", *MARKED, *paths, *FORMATS, *arguments]
 
 
 def run(data, out, *arguments, **options):

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from builders import (
     DATASET,
+    MARKED,
     VERSION,
     convert,
     make_episode,
@@ -241,7 +242,7 @@ def test_a_run_that_is_killed_asks_again_only_what_was_under_way(many, uninterru
     settings = {"verdict": wants_white, "key_point": lambda *_: ON_PLATE, "latency_s": 0.05}
     with FakeOpenAi(**settings) as server:
         paths = ("--data-dir", str(many), "--out", str(tmp_path))
-        command = [*ILV, "convert", "demo", *paths, *at(server)]
+        command = [*ILV, "convert", *MARKED, *paths, *at(server)]
         with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
             while process.poll() is None and server.num_requests < num_whole // 2:
                 with contextlib.suppress(subprocess.TimeoutExpired):
@@ -264,7 +265,7 @@ def test_a_run_that_is_killed_asks_again_only_what_was_under_way(many, uninterru
 def test_two_workers_ground_the_same_rows_as_one(many, uninterrupted, tmp_path):
     tree, _, sent = uninterrupted
     with FakeOpenAi(verdict=wants_white, key_point=lambda *_: ON_PLATE) as server:
-        run = ("demo", "--data-dir", many, "--out", tmp_path, *at(server))
+        run = (*MARKED, "--data-dir", many, "--out", tmp_path, *at(server))
         assert run_ilv("parse", *run).exit_code == 0
         assert server.calls == []
         done = run_ilv("ground", *run, "--", "--direct_num_workers=2")
@@ -311,7 +312,7 @@ def test_an_endpoint_that_refuses_is_one_line_and_the_same_command_goes_on(
     with FakeOpenAi(**options) as server:
         assert says in only_error(convert(data, tmp_path, *at(server)))
         server.api_key, server.models, server.max_images = None, None, None
-        loading.verifier_of_process.cache_clear()  # as another process would begin
+        loading.forget_models()  # as another process would begin
         again = convert(data, tmp_path, *at(server))
     assert again.exit_code == 0, again.stderr
 

@@ -1,0 +1,192 @@
+"""Makes the bundled detector of a training: sets its threshold, and measures it as it is shipped.
+
+`python -m ilv_dataset.training export --work DIR --check DIR --known DIR --new DIR --out DIR`
+writes the weights, the training log and the scores, side by side. The threshold is set on
+--check alone; no training and no choice looks at --known and --new.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ilv_dataset.agreement import LIMITS
+from ilv_dataset.models.bundled import load_tensors, save_tensors
+from ilv_dataset.models.protocols import Detector
+from ilv_dataset.models.word_rivals import Rivals, encode_rivals
+from ilv_dataset.models.yolo_world import YoloWorldDetector
+from ilv_dataset.training.detector import CONFIG, LOG, WEIGHTS
+from ilv_dataset.training.detector_scores import (
+    PRESENT,
+    Reply,
+    answer_questions,
+    ask_scene,
+    rates,
+    threshold_at,
+)
+from ilv_dataset.training.prompts import Vocabulary, vocabulary_of
+from ilv_dataset.training.scenes import SceneFolder
+
+NAME = "yolo-world-tabletop"
+# Source: issue 4 asks for 5 % of the absent names; the rest is for the chance of other stills.
+ABSENT_MAX = 0.04
+_THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(1, 20))
+_INPUTS_PX = (256, 288)  # more than it was trained on shows small things better, and costs time
+_RIVAL_WEIGHTS = (0.25, 0.5, 1.0)
+_SCORE_FLOOR = 0.001  # the lowest that a detector can give
+_MOST_CONFUSED = 40
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Writes OUT/yolo-world-tabletop.safetensors, .log.csv and .scores.json."""
+    parser = argparse.ArgumentParser(prog="python -m ilv_dataset.training export")
+    parser.add_argument("--work", type=Path, required=True, help="of the training")
+    parser.add_argument("--check", type=Path, required=True, help="stills to set the threshold on")
+    parser.add_argument("--known", type=Path, required=True, help="stills of known names")
+    parser.add_argument("--new", type=Path, required=True, help="stills with held-out names")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the three files")
+    args = parser.parse_args(arguments)
+    known, new, check = (SceneFolder(path) for path in (args.known, args.new, args.check))
+    words = vocabulary_of(known.pairs())
+    weights = args.out / f"{NAME}.safetensors"
+    use = choose_use(args.work / WEIGHTS, weights, check, words)
+    config = json.loads((args.work / CONFIG).read_text(encoding="utf-8"))
+    write_weights(args.work / WEIGHTS, weights, use, {"training": json.dumps(config)})
+    (args.out / f"{NAME}.log.csv").write_bytes((args.work / LOG).read_bytes())
+    scores = {
+        "weights_bytes": weights.stat().st_size,
+        "training": config,
+        "input_px": use.input_px,
+        "rival_weight": use.rivals.weight,
+        "score_shift": round(use.rivals.shift, 4),
+        **measure(open_detector(weights), known, new, words),
+    }
+    text = json.dumps(scores, indent=1) + "\n"
+    (args.out / f"{NAME}.scores.json").write_text(text, encoding="utf-8")
+
+
+def open_detector(weights: Path) -> YoloWorldDetector:
+    """The detector as it is shipped, but for boxes of any score."""
+    return YoloWorldDetector(weights, spec=str(weights), device="cpu", score_min=_SCORE_FLOOR)
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """How weights are used: the side of the input, and what the rivalry of words is worth."""
+
+    input_px: int
+    rivals: Rivals
+
+
+def choose_use(source: Path, target: Path, check: SceneFolder, words: Vocabulary) -> Use:
+    """The use that is best by the sum of what is asked of the detector.
+
+    That is the share of right crops, of known and of new names, and the recall of known names at
+    ABSENT_MAX. With its shift so many of the absent names reach the verifier's `score_sure`.
+
+    Args:
+        target: written on the way, once for each use that is tried.
+    """
+    best, most = None, -1.0
+    for input_px, weight in itertools.product(_INPUTS_PX, _RIVAL_WEIGHTS):
+        use = Use(input_px, Rivals(words.nouns, words.colours, weight))
+        write_weights(source, target, use, {})
+        detector = open_detector(target)
+        olds = ask_all(detector, check, words, seed=0)
+        news = ask_all(detector, check, words, seed=0, is_new=True)
+        score = threshold_at(olds, absent_max=ABSENT_MAX)
+        found = rates(olds, score_min=score)
+        total = found.right + found.recall + rates(news).right
+        if total > most:
+            most = total
+            shift = logit(LIMITS.score_sure) - logit(float(np.clip(score, 1e-6, 1 - 1e-6)))
+            best = replace(use, rivals=replace(use.rivals, shift=shift))
+    assert best is not None  # there are uses to try
+    return best
+
+
+def write_weights(source: Path, target: Path, use: Use, metadata: Mapping[str, str]) -> None:
+    """Copies weights, with how they shall be used."""
+    tensors, described = load_tensors(source)
+    sizes = json.dumps({**json.loads(described["sizes"]), "input_px": use.input_px})
+    told = {"sizes": sizes, "rivals": encode_rivals(use.rivals)}
+    save_tensors(target, tensors, {**described, **metadata, **told})
+
+
+def logit(share: float) -> float:
+    """The inverse of the logistic function.
+
+    >>> logit(0.5)
+    0.0
+    """
+    return math.log(share / (1 - share))
+
+
+def ask_all(
+    detector: Detector,
+    scenes: SceneFolder,
+    words: Vocabulary,
+    *,
+    seed: int,
+    is_new: bool = False,
+) -> list[Reply]:
+    """Asks for what the stills show, `is_new`: of names that the training never saw alone."""
+    rng = np.random.default_rng(seed)
+    only = frozenset(scenes.pairs()) - set(words.pairs) if is_new else frozenset(words.pairs)
+    shown = (scenes[row] for row in range(len(scenes)))
+    return answer_questions(
+        detector, [(scene, ask_scene(scene, words, rng, only=only)) for scene in shown]
+    )
+
+
+def measure(
+    detector: Detector, known: SceneFolder, new: SceneFolder, words: Vocabulary
+) -> dict[str, Any]:
+    """All scores, as the file beside the weights has them."""
+    groups = {
+        "known": ask_all(detector, known, words, seed=1),
+        "held_out": ask_all(detector, new, words, seed=2, is_new=True),
+    }
+    return {
+        group: {
+            "num_scenes": len(known if group == "known" else new),
+            "verified": asdict(rates(replies)),
+            "at_threshold": {
+                str(score): asdict(rates(replies, score_min=score)) for score in _THRESHOLDS
+            },
+            "wrong_names": confusions(replies),
+        }
+        for group, replies in groups.items()
+    }
+
+
+def confusions(replies: Sequence[Reply]) -> dict[str, dict[str, int]]:
+    """What wrong crops show, by noun and by colour: "mug -> cup" and how often.
+
+    `present`: the best box of a name that is there; `absent`: accepted boxes of names that are not.
+    """
+    wrong = [
+        (reply, "present" if reply.question.kind == PRESENT else "absent")
+        for reply in replies
+        if reply.shown
+        and not reply.is_right
+        and (reply.question.kind == PRESENT or reply.is_accepted)
+    ]
+    counts: dict[str, Counter[str]] = {}
+    for reply, group in wrong:
+        colour, _, noun = reply.shown.partition(" ")
+        asked = reply.question
+        pairs = (("noun", asked.noun, noun), ("colour", asked.colour, colour))
+        for word, wanted, shown in pairs:
+            if wanted != shown:
+                counts.setdefault(f"{group}_{word}", Counter())[f"{wanted} -> {shown}"] += 1
+    return {name: dict(counter.most_common(_MOST_CONFUSED)) for name, counter in counts.items()}

@@ -1,0 +1,63 @@
+"""Rivalry between words: what a place is likelier to be speaks against a phrase."""
+
+import numpy as np
+import pytest
+
+from ilv_dataset.models.word_rivals import Rivals, decode_rivals, encode_rivals
+
+WORDS = Rivals(("cup", "mug", "toy car"), ("blue", "red"), weight=1.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "claims"),
+    [
+        ("red mug", (1, 1)),
+        ("The Blue Cups", (0, 0)),
+        ("mug", (1, None)),
+        ("red toy car", (2, 1)),
+        ("red car", (None, 1)),  # another thing than a toy car
+        ("grey mug", (None, None)),  # grey is no colour of the training, so part of what it is
+        ("red and blue mug", (1, None)),
+        ("stapler", (None, None)),
+        ("", (None, None)),
+    ],
+)
+def test_claims_are_the_words_of_the_training_that_a_phrase_means(text, claims):
+    assert WORDS.claims(text) == claims
+
+
+def test_a_likelier_rival_takes_from_a_score_as_much_as_its_share():
+    # One place, a mug and certainly red: odds of cup 1, mug 3, car 0; blue 0, red 1.
+    word_scores = np.array([[0.5], [0.75], [0], [0], [0.5]])
+    scores = np.array([[0.5], [0.5]])
+    judged = WORDS.judge(scores, word_scores, ["red cup", "red mug"])
+    # Odds of 1 times the noun's share (1 and 3 quarters) and the colour's (all but nothing).
+    assert judged[:, 0].tolist() == pytest.approx([0.2, 3 / 7], abs=1e-4)
+
+
+def test_a_phrase_of_other_words_keeps_its_score():
+    word_scores = np.full((5, 2), 0.5)
+    judged = WORDS.judge(np.array([[0.1, 0.9]]), word_scores, ["stapler"])
+    assert judged[0].tolist() == pytest.approx([0.1, 0.9])
+
+
+def test_a_shift_moves_all_scores_and_keeps_their_order():
+    moved = Rivals(("cup",), ("red",), shift=float(np.log(3)))
+    judged = moved.judge(np.array([[0.5, 0.25, 0.0, 1.0]]), np.zeros((2, 4)), ["fork"])
+    assert judged[0].tolist() == pytest.approx([0.75, 0.5, 0, 1], abs=1e-5)
+
+
+def test_rivals_come_back_as_they_were():
+    rivals = Rivals(("cup", "toy car"), ("red",), 0.5, -1.25)
+    assert decode_rivals(encode_rivals(rivals)) == rivals
+
+
+@pytest.mark.parametrize(
+    "text", ["{}", "[]", "no", '{"nouns": ["cup"], "colours": []}',
+             '{"nouns": ["cup"], "colours": ["red"], "weight": -1}',
+             '{"nouns": ["cup"], "colours": ["red"], "shift": NaN}',
+             '{"nouns": ["cup"], "colours": ["red"]}'],
+)  # fmt: skip
+def test_other_texts_are_no_rivals(text):
+    with pytest.raises((ValueError, TypeError, KeyError)):
+        decode_rivals(text)

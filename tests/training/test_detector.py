@@ -1,0 +1,274 @@
+"""The trainer: schedules, a loss that falls, a run that goes on where it was stopped, weights."""
+
+import csv
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ilv_dataset.errors import ConfigError
+from ilv_dataset.models.bundled import load_tensors
+from ilv_dataset.training import export
+from ilv_dataset.training.detector import (
+    LOG,
+    Folders,
+    Log,
+    make_trainee,
+    resume,
+    run_training,
+    save_checkpoint,
+    train,
+)
+from ilv_dataset.training.detector_batches import (
+    DetectorConfig,
+    lr_at,
+    make_batch,
+    scenes_at,
+    size_at,
+)
+from ilv_dataset.training.detector_scores import ABSENT_ALIKE, PRESENT, Question, Reply
+from ilv_dataset.training.prompts import PromptSampler, Vocabulary
+from ilv_dataset.training.scenes import SceneFolder, TrainingScene, save_scenes
+from ilv_dataset.training.teams import ALONE
+
+COLOURS = {"red": (220, 30, 30), "blue": (30, 30, 220)}
+NOUNS = ("block", "bar")
+WORDS = Vocabulary(NOUNS, tuple(COLOURS), tuple((c, n) for c in COLOURS for n in NOUNS))
+TINY = DetectorConfig(
+    num_images=80,
+    batch=8,
+    workers=1,
+    warmup_steps=2,
+    num_names=4,
+    small_px=64,
+    input_px=64,
+    ema_decay=0.5,
+)
+
+
+def make_scene(seed: int) -> TrainingScene:
+    """A block of 24 x 24 px and a bar of 32 x 12 px in two colours on grey, 64 x 64 px."""
+    rng = np.random.default_rng(seed)
+    colours = list(COLOURS) if rng.random() < 0.5 else list(COLOURS)[::-1]
+    rgb, labels = np.full((64, 64, 3), 128, np.uint8), np.zeros((64, 64), np.uint8)
+    boxes = []
+    for row, (top, (height, width)) in enumerate(((2, (24, 24)), (40, (12, 32)))):
+        y, x = top + int(rng.integers(8)), int(rng.integers(64 - width))
+        rgb[y : y + height, x : x + width] = COLOURS[colours[row]]
+        labels[y : y + height, x : x + width] = row + 1
+        boxes.append((x, y, x + width, y + height))
+    return TrainingScene(
+        seed=seed,
+        rgb=rgb,
+        labels=labels,
+        names=tuple(f"{c} {n}" for c, n in zip(colours, NOUNS, strict=True)),
+        nouns=NOUNS,
+        colours=tuple(colours),
+        boxes_xyxy=np.array(boxes, np.float32),
+        visible_px=np.array([576, 384]),
+    )
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory) -> Folders:
+    scenes = tmp_path_factory.mktemp("scenes")
+    save_scenes(scenes / "scenes-000000000.npz", [make_scene(seed) for seed in range(32)])
+    return Folders(scenes, scenes, tmp_path_factory.mktemp("work"))
+
+
+@pytest.fixture(scope="module")
+def scenes(folders) -> SceneFolder:
+    return SceneFolder(folders.scenes)
+
+
+@pytest.fixture(scope="module")
+def sampler() -> PromptSampler:
+    return PromptSampler(WORDS, num_names=TINY.num_names)
+
+
+# --- schedules
+
+
+def test_the_learning_rate_warms_up_and_falls_to_its_end():
+    config = DetectorConfig(lr=1.0, warmup_steps=4, lr_end_share=0.1, num_images=24, batch=1)
+    assert [lr_at(step, config) for step in (0, 3)] == [0.25, 1.0]
+    assert lr_at(14, config) == pytest.approx(0.55)  # half-way down from 1 to 0.1
+    assert lr_at(24, config) == lr_at(99, config) == pytest.approx(0.1)
+
+
+def test_pictures_are_small_at_first():
+    config = DetectorConfig(num_images=100, batch=10, small_share=0.6, small_px=192)
+    assert [size_at(step, config) for step in (0, 5, 6, 9)] == [192, 192, 256, 256]
+
+
+def test_each_epoch_shows_every_still_once_in_another_order():
+    config = DetectorConfig(batch=4)
+    first, second = ([row for step in steps for row in scenes_at(step, 8, config)]
+                     for steps in ((0, 1), (2, 3)))  # fmt: skip
+    assert sorted(first) == sorted(second) == list(range(8))
+    assert first != second
+
+
+def test_a_batch_depends_on_its_step_alone(scenes, sampler):
+    one, again = (make_batch(3, 0, scenes, sampler, TINY) for _ in range(2))
+    assert one.images.shape == (8, 3, 64, 64)
+    assert one.features.shape == (8, 8, 512)
+    assert bool((one.images == again.images).all())
+    assert bool((one.targets.truth == again.targets.truth).all())
+    assert not bool((one.images == make_batch(4, 0, scenes, sampler, TINY).images).all())
+
+
+def test_workers_share_a_batch(scenes, sampler):
+    whole = make_batch(3, 0, scenes, sampler, TINY)
+    halves = dataclasses.replace(TINY, workers=2)
+    for rank in (0, 1):
+        part = make_batch(3, rank, scenes, sampler, halves)
+        assert bool((part.images == whole.images[rank::2]).all())
+        assert bool((part.features == whole.features[rank::2]).all())
+
+
+def test_hues_change_only_from_their_step_on_and_then_no_colour_is_asked(scenes, sampler):
+    config = dataclasses.replace(TINY, recolour_share=1.0, recolour_after=0.5)
+    before, after = (make_batch(step, 0, scenes, sampler, config).targets for step in (4, 5))
+    assert bool(before.is_asked.all())
+    assert not after.is_asked[:, :, -2:].any()
+    assert bool(after.is_asked[:, :, -4:-2].all())
+    assert not after.truth[:, :, -2:].any()
+
+
+# --- the loop
+
+
+def losses_of(config: DetectorConfig, scenes: SceneFolder, sampler: PromptSampler) -> list[float]:
+    return [parts["loss"] for _, parts in train(make_trainee(config), scenes, sampler, config)]
+
+
+def test_the_loss_falls(scenes, sampler):
+    losses = losses_of(dataclasses.replace(TINY, num_images=160), scenes, sampler)
+    assert len(losses) == 20
+    assert np.mean(losses[-4:]) < 0.6 * np.mean(losses[:4])
+
+
+def test_a_stopped_training_goes_on_with_the_same_losses(scenes, sampler, tmp_path):
+    whole = losses_of(TINY, scenes, sampler)
+    trainee = make_trainee(TINY)
+    log = Log(tmp_path / LOG, TINY)
+    for step, parts in train(trainee, scenes, sampler, TINY):
+        log.note(step, parts, None, is_last=True)
+        if step == 6:
+            save_checkpoint(trainee, tmp_path, TINY)
+        if step == 7:
+            break
+    later = make_trainee(TINY)
+    resume(later, tmp_path, TINY)
+    rest = [parts["loss"] for _, parts in train(later, scenes, sampler, TINY)]
+    assert rest == pytest.approx(whole[6:], rel=1e-3)
+    assert [row["step"] for row in read_log(tmp_path)] == ["1", "2", "3", "4", "5", "6"]
+
+
+def test_a_training_that_was_never_saved_starts_a_new_log(tmp_path):
+    (tmp_path / LOG).write_text("step\n7\n")
+    resume(make_trainee(TINY), tmp_path, TINY)
+    assert not (tmp_path / LOG).exists()
+
+
+def test_a_checkpoint_of_another_training_is_refused(tmp_path):
+    save_checkpoint(make_trainee(TINY), tmp_path, TINY)
+    other = dataclasses.replace(TINY, batch=4)
+    with pytest.raises(ConfigError, match=r"checkpoint\.pt is of another training"):
+        resume(make_trainee(other), tmp_path, other)
+
+
+# --- a whole run, and its weights
+
+
+@pytest.fixture(scope="module")
+def finished(folders) -> Folders:
+    run_training(folders, TINY, 5, team=ALONE)
+    return folders
+
+
+def read_log(folder: Path) -> list[dict[str, str]]:
+    with (folder / LOG).open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_run_leaves_weights_a_checkpoint_and_a_log(finished):
+    assert {path.name for path in finished.work.iterdir()} == {
+        "checkpoint.pt",
+        "config.json",
+        "log.csv",
+        "weights.safetensors",
+    }
+    rows = read_log(finished.work)
+    assert [(row["step"], row["images"]) for row in rows] == [("5", "40"), ("10", "80")]
+    assert 0 <= float(rows[-1]["right_known"]) <= 1
+
+
+def test_a_run_that_is_done_does_nothing_more(finished):
+    before = (finished.work / "weights.safetensors").read_bytes()
+    run_training(finished, TINY, 5, team=ALONE)
+    assert (finished.work / "weights.safetensors").read_bytes() == before
+    assert len(read_log(finished.work)) == 2
+
+
+def test_an_export_writes_weights_log_and_scores(finished, tmp_path, monkeypatch):
+    monkeypatch.setattr(export, "_RIVAL_WEIGHTS", (0.5,))
+    monkeypatch.setattr(export, "_INPUTS_PX", (96,))
+    arguments = ["--work", finished.work, "--check", finished.scenes, "--known", finished.scenes]
+    arguments += ["--new", finished.scenes, "--out", tmp_path]
+    export.main([str(argument) for argument in arguments])
+    weights = tmp_path / f"{export.NAME}.safetensors"
+    _, metadata = load_tensors(weights)
+    assert json.loads(metadata["rivals"])["nouns"] == ["bar", "block"]
+    assert json.loads(metadata["sizes"])["input_px"] == 96
+    scores = json.loads((tmp_path / f"{export.NAME}.scores.json").read_text())
+    assert scores["weights_bytes"] == weights.stat().st_size
+    assert scores["known"]["verified"]["num_present"] == 64
+    assert scores["known"]["verified"]["num_absent"] == 128
+    assert scores["held_out"]["verified"]["num_present"] == 0  # all names are known
+    assert (tmp_path / f"{export.NAME}.log.csv").read_bytes() == (finished.work / LOG).read_bytes()
+
+
+def test_the_use_that_finds_most_is_taken_and_shifted_to_the_verifier(
+    finished, tmp_path, monkeypatch
+):
+    present = Question("", "red", "bar", 0, PRESENT)
+    absent = Question("", "red", "bar", None, ABSENT_ALIKE)
+    # Scores of one of two things that are there, at each use; of what is not 0.6 and less. Asked
+    # twice a use, for known and for new names.
+    scores = iter((0.5, 0.5, 0.9, 0.9, 0.7, 0.7))
+    monkeypatch.setattr(export, "_RIVAL_WEIGHTS", (0.0, 0.5, 1.0))
+    monkeypatch.setattr(export, "_INPUTS_PX", (64,))
+    monkeypatch.setattr(export, "ABSENT_MAX", 0.0)
+
+    def ask(*_, **__) -> list[Reply]:
+        score = next(scores)
+        replies = [Reply(present, score, True, True, ""), Reply(present, 0.65, True, True, "")]
+        return replies + [Reply(absent, 0.01 * n, False, False, "") for n in range(61)]
+
+    monkeypatch.setattr(export, "ask_all", ask)
+    weights, stills = finished.work / "weights.safetensors", SceneFolder(finished.scenes)
+    use = export.choose_use(weights, tmp_path / "w.safetensors", stills, WORDS)
+    assert (use.input_px, use.rivals.weight) == (64, 0.5)  # the first of those that find most
+    assert use.rivals.shift == pytest.approx(-1.2528, abs=1e-3)  # from odds of 0.6 to those of 0.3
+
+
+def test_confusions_name_what_was_asked_and_what_is_shown():
+    question = Question("red mug", "red", "mug", 0, PRESENT)
+    absent = Question("blue mug", "blue", "mug", None, ABSENT_ALIKE)
+    replies = [
+        Reply(question, 0.9, True, True, "red mug"),
+        Reply(question, 0.9, False, True, "red cup"),
+        Reply(question, 0.9, False, True, "red cup"),
+        Reply(question, 0.0, False, False, ""),
+        Reply(absent, 0.4, False, True, "green cup"),
+        Reply(absent, 0.2, False, False, "green pot"),
+    ]
+    assert export.confusions(replies) == {
+        "present_noun": {"mug -> cup": 2},
+        "absent_noun": {"mug -> cup": 1},
+        "absent_colour": {"blue -> green": 1},
+    }

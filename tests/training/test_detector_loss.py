@@ -1,0 +1,77 @@
+"""The loss: right outputs cost little, wrong names much, and what is not asked nothing."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from ilv_dataset.training.detector_loss import DetectionLoss, Targets
+
+# One picture of 32 x 32 px, anchors every 8 px, one box of 16 x 16 px in its middle. Prompts:
+# "red mug", "blue mug"; mug, pot; blue, red.
+BINS, SIDE = 16, 4
+
+
+def make_outputs(scores: list[float]):
+    """Every anchor says the box, and scores the prompts alike."""
+    import torch
+
+    boxes = torch.full((1, 4, BINS, SIDE * SIDE), -20.0)
+    for anchor in range(SIDE * SIDE):
+        row, column = divmod(anchor, SIDE)
+        x, y = column + 0.5, row + 0.5
+        for edge, distance in enumerate((x - 1, y - 1, 3 - x, 3 - y)):
+            low = max(0, min(BINS - 2, int(distance // 1)))
+            share = max(0.0, distance - low)
+            boxes[0, edge, low, anchor] = torch.tensor(max(1 - share, 1e-6)).log()
+            boxes[0, edge, low + 1, anchor] = torch.tensor(max(share, 1e-6)).log()
+    logits = torch.tensor(scores, dtype=torch.float32)[None, :, None].repeat(1, 1, SIDE * SIDE)
+    return {
+        "boxes": boxes.view(1, 4 * BINS, -1),
+        "scores": logits.requires_grad_(),
+        "feats": [torch.zeros(1, 8, SIDE, SIDE)],
+    }
+
+
+def make_targets(*, is_box: float = 1.0, asked: tuple[float, ...] = (1,) * 6) -> Targets:
+    import torch
+
+    truth = torch.tensor([[[1.0, 0, 1, 0, 0, 1]]])
+    return Targets(
+        torch.tensor([[[8.0, 8, 24, 24]]]),
+        torch.full((1, 1, 1), is_box),
+        truth * is_box,
+        torch.tensor(asked, dtype=torch.float32).view(1, 1, -1),
+    )
+
+
+@pytest.fixture(scope="module")
+def loss() -> DetectionLoss:
+    import torch
+
+    head = SimpleNamespace(stride=torch.tensor([8.0]), reg_max=BINS)
+    return DetectionLoss(SimpleNamespace(model=[head]), num_nouns=2, num_colours=2)
+
+
+def test_right_words_and_boxes_cost_less_than_wrong_ones(loss):
+    right, parts = loss(make_outputs([4.0, -4, 4, -4, -4, 4]), make_targets())
+    wrong, others = loss(make_outputs([-4, 4, -4, 4, 4, -4]), make_targets())
+    assert bool(right < wrong)
+    assert float(parts["words"]) < 0.01 < 10 < float(others["words"])
+    assert float(parts["box"]) < 0.01
+
+
+def test_what_is_not_asked_costs_nothing_and_teaches_nothing(loss):
+    outputs = make_outputs([0, 9, 0, 0, 0, 0])
+    value, _ = loss(outputs, make_targets(asked=(1, 0, 1, 1, 1, 1)))
+    value.backward()
+    gradient = outputs["scores"].grad.abs().sum(dim=(0, 2))
+    assert float(gradient[1]) == 0
+    assert float(gradient[0]) > 0
+
+
+def test_a_picture_without_boxes_pushes_all_scores_down(loss):
+    outputs = make_outputs([0.0] * 6)
+    value, parts = loss(outputs, make_targets(is_box=0.0))
+    value.backward()
+    assert bool((outputs["scores"].grad > 0).all())
+    assert float(parts["box"]) == float(parts["words"]) == 0
