@@ -11,6 +11,7 @@ import argparse
 import itertools
 import json
 import math
+import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -40,8 +41,8 @@ NAME = "yolo-world-tabletop"
 # Source: issue 4 asks for 5 % of the absent names; the rest is for the chance of other stills.
 ABSENT_MAX = 0.04
 _THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(1, 20))
-_INPUTS_PX = (256, 288)  # more than it was trained on shows small things better, and costs time
-_RIVAL_WEIGHTS = (0.25, 0.5, 1.0)
+_INPUTS_PX = (256,)  # what it was trained on
+_RIVAL_WEIGHTS = (0.25, 0.5, 1.0, 1.5)
 _SCORE_FLOOR = 0.001  # the lowest that a detector can give
 _MOST_CONFUSED = 40
 
@@ -58,7 +59,10 @@ def main(arguments: Sequence[str]) -> None:
     known, new, check = (SceneFolder(path) for path in (args.known, args.new, args.check))
     words = vocabulary_of(known.pairs())
     weights = args.out / f"{NAME}.safetensors"
-    use = choose_use(args.work / WEIGHTS, weights, check, words)
+    args.out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        trial = Path(folder) / weights.name
+        use = choose_use(args.work / WEIGHTS, trial, check, words)
     config = json.loads((args.work / CONFIG).read_text(encoding="utf-8"))
     write_weights(args.work / WEIGHTS, weights, use, {"training": json.dumps(config)})
     (args.out / f"{NAME}.log.csv").write_bytes((args.work / LOG).read_bytes())
@@ -94,7 +98,7 @@ def choose_use(source: Path, target: Path, check: SceneFolder, words: Vocabulary
     ABSENT_MAX. With its shift so many of the absent names reach the verifier's `score_sure`.
 
     Args:
-        target: written on the way, once for each use that is tried.
+        target: a temporary file, written once for each use that is tried.
     """
     best, most = None, -1.0
     for input_px, weight in itertools.product(_INPUTS_PX, _RIVAL_WEIGHTS):

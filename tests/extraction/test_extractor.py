@@ -160,8 +160,9 @@ def test_a_fault_that_comes_once_costs_no_row(run, fault):
 @pytest.mark.parametrize("fault", STUCK)
 def test_a_fault_that_stays_with_an_instruction_costs_that_row_alone(run, fault):
     reason, num_requests, num_asked = STUCK[fault]
+    patience = {} if reason == "timed-out" else {"timeout": 30}  # 10 MB may take a while
     with FakeOpenAi(fault_for=lambda texts: fault if BANANA in texts else None) as server:
-        found = run(server, *FOUR)
+        found = run(server, *FOUR, **patience)
         check_rows(found.rows, {BANANA: reason} if reason else {})
         assert server.num_requests == found.usage.requests == num_requests
         assert asked_of(server) == dict(zip(FOUR, num_asked, strict=True))

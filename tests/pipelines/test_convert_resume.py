@@ -344,7 +344,12 @@ def test_ctrl_c_is_one_line_and_the_same_command_goes_on(data, uninterrupted, tm
     markers = tmp_path / DATASET / VERSION / ".state" / "parse"
     arguments = command(data, tmp_path, "--", f"--direct_num_workers={workers}")
     with subprocess.Popen(
-        arguments, stderr=subprocess.PIPE, text=True, start_new_session=True
+        arguments,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # Where the tests run in the background, Ctrl-C is ignored, and that is handed down.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         while process.poll() is None and not list(markers.glob("*.json")):
             with contextlib.suppress(subprocess.TimeoutExpired):
