@@ -30,14 +30,12 @@ from ilv_dataset.grounding import ground_spans
 from ilv_dataset.llm_options import LlmOptions
 from ilv_dataset.masks import mask_boxes_xyxy
 from ilv_dataset.models.loading import detector_of_process, segmenter_of_process
-from ilv_dataset.models.protocols import Verifier
+from ilv_dataset.models.protocols import Detector, Verifier
 from ilv_dataset.models.verifier import load_verifier
 from ilv_dataset.pictures import mask_of
-from ilv_dataset.records import Box, Frame, Phrase, SourceObjects, Span
+from ilv_dataset.records import Box, Detections, Frame, Phrase, SourceObjects, Span
 from ilv_dataset.searches import WINDOW_SPANS, Grounding
 from ilv_dataset.truth_images import TrueImage, load_objects, read_image, read_truth
-
-_CAMERA = "image"
 
 Note = Callable[[str, int, int], None]
 
@@ -81,7 +79,8 @@ def evaluate_images(
     """Asks models about labelled images, by the code of `ilv ground`, and judges the crops.
 
     An image is asked for its names together, as by an instruction, and for each of some names
-    that are not in it alone.
+    that are not in it alone: those of a detector whose answers do not depend on each other are
+    asked together, and then looked at one by one.
 
     Args:
         images: the folder that paths in the file are relative to; None for the file's own.
@@ -171,6 +170,8 @@ class _Question:
 
 def _ask_images(labelled: Sequence[TrueImage], grounders: Grounders, note: Note) -> Iterator[Case]:
     detector = detector_of_process(grounders.detector)
+    if detector.is_independent:
+        detector = _ImagesOnce(detector)
     segmenter = segmenter_of_process(grounders.segmenter, grounders.detector)
     verifier = _load_verifier(grounders)
     questions = _questions(labelled)
@@ -181,7 +182,7 @@ def _ask_images(labelled: Sequence[TrueImage], grounders: Grounders, note: Note)
         pixels = read_image(image)
         size_wh = sizes[indexed.record_index] = (pixels.shape[1], pixels.shape[0])
         objects = load_objects(image, size_wh) if detector.needs_source_objects else None
-        return Frame(_CAMERA, 0, pixels, objects)
+        return Frame(image.name, 0, pixels, objects)
 
     for done, window in enumerate(batched(questions, WINDOW_SPANS)):
         note("ask", min(done * WINDOW_SPANS + len(window), len(questions)) - 1, len(questions))
@@ -198,6 +199,48 @@ def _ask_images(labelled: Sequence[TrueImage], grounders: Grounders, note: Note)
             yield from _judge_image(image, sizes[question.number], question, grounding)
 
 
+class _ImagesOnce:
+    """A detector that looks once at an image of which a batch asks several questions.
+
+    Frames of one camera, here the image's name, are taken for the same.
+    """
+
+    def __init__(self, detector: Detector) -> None:
+        self._detector = detector
+        self.spec, self.fingerprint = detector.spec, detector.fingerprint
+        self.has_masks, self.is_independent = detector.has_masks, detector.is_independent
+        self.needs_source_objects = detector.needs_source_objects
+
+    def __call__(
+        self, frames: Sequence[Frame], queries: Sequence[Sequence[Phrase]]
+    ) -> list[Detections]:
+        """Answers each question by itself."""
+        rows: dict[str, list[int]] = {frame.camera: [] for frame in frames}
+        for row, frame in enumerate(frames):
+            rows[frame.camera].append(row)
+        asked = [[phrase for row in mine for phrase in queries[row]] for mine in rows.values()]
+        found = [Detections.empty()] * len(frames)
+        looked_at = [frames[mine[0]] for mine in rows.values()]
+        for mine, answer in zip(rows.values(), self._detector(looked_at, asked), strict=True):
+            start = 0
+            for row in mine:
+                found[row] = _of_queries(answer, range(start, start + len(queries[row])))
+                start += len(queries[row])
+        return found
+
+
+def _of_queries(found: Detections, queries: range) -> Detections:
+    """What some of the queries found, numbered from 0."""
+    mine = (found.query_indices >= queries.start) & (found.query_indices < queries.stop)
+    return Detections(
+        found.boxes_xyxy[mine],
+        found.scores[mine],
+        found.query_indices[mine] - queries.start,
+        None if found.masks is None else found.masks[mine],
+        {query - queries.start: why for query, why in found.reasons.items() if query in queries},
+    )
+
+
 def _load_verifier(grounders: Grounders) -> Verifier | None:
     llm = LlmOptions(vlm_base_url=grounders.vlm_base_url)
     _, _, model = grounders.verifier.partition(":")
@@ -209,7 +252,7 @@ def _questions(labelled: Sequence[TrueImage]) -> list[_Question]:
     everywhere = {found.name for image in labelled for found in image.objects}
     questions = []
     for number, image in enumerate(labelled):
-        asked = {found.phrase: found.name for found in image.objects}
+        asked = {found.phrase: found.name for found in image.objects if found.phrase is not None}
         if asked:
             phrases = tuple(as_phrase(phrase) for phrase in asked)
             questions.append(_Question(number, phrases, tuple(asked.values())))
@@ -222,7 +265,7 @@ def _questions(labelled: Sequence[TrueImage]) -> list[_Question]:
 
 
 def _as_span(question: _Question) -> IndexedSpan:
-    probe = Probe(_CAMERA, 0, offset=0, length=0)
+    probe = Probe("image", 0, offset=0, length=0)
     return IndexedSpan(question.number, 0, 0, 1, Span(0, 0, 1, b""), probes=(probe,))
 
 

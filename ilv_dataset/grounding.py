@@ -10,7 +10,7 @@ result does not depend on how many workers ran.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -83,7 +83,7 @@ def _look(
         _wanted_rows(search, frame, detections)
         for search, frame, detections in zip(searches, frames, found, strict=True)
     ]
-    masks = _masks(frames, found, rows, segmenter)
+    masks = _masks(frames, found, rows, segmenter)  # made one at a time, see masks.FrameMasks
     hits = []
     for search, frame, detections, wanted, frame_masks in zip(
         searches, frames, found, rows, masks, strict=True
@@ -137,7 +137,7 @@ def _masks(
     found: Sequence[Detections],
     rows: Sequence[Sequence[tuple[int, Phrase]]],
     segmenter: Segmenter | None,
-) -> list[list[tuple[np.ndarray | None, float | None]]]:
+) -> list[Iterable[tuple[np.ndarray | None, float | None]]]:
     """(mask, score) of each wanted box; the detector's own where there is no segmenter."""
     picked = [[row for row, _ in wanted] for wanted in rows]
     if segmenter is None:
@@ -150,8 +150,8 @@ def _masks(
         [frames[position].image for position in busy],
         [found[position].boxes_xyxy[picked[position]] for position in busy],
     )
-    masks: list[list[tuple[np.ndarray | None, float | None]]] = [[] for _ in frames]
+    masks: list[Iterable[tuple[np.ndarray | None, float | None]]] = [()] * len(frames)
     for position, result in zip(busy, results, strict=True):
         scores = [float(score) for score in result.scores]
-        masks[position] = list(zip(result.masks, scores, strict=True))
+        masks[position] = zip(result.masks, scores, strict=True)
     return masks

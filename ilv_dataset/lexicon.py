@@ -151,7 +151,7 @@ def _with_inflections(
             for stem in _stems(verb):
                 inflected.setdefault(stem + "ing", Role.GERUND)
                 inflected.setdefault(stem + "ed", Role.PARTICIPLE)
-            inflected.setdefault(_with_s(verb), third_person)
+            inflected.setdefault(add_s(verb), third_person)
     inflected.update(dict.fromkeys(verbs["gerund_modifier"].split(), Role.GERUND))
     return {word: role for word, role in inflected.items() if word not in kinds} | dict(roles)
 
@@ -166,12 +166,17 @@ def _stems(verb: str) -> tuple[str, ...]:
     return (verb, verb + verb[-1])
 
 
-def _with_s(verb: str) -> str:
-    if verb.endswith(("s", "x", "z", "o", "ch", "sh")):
-        return verb + "es"
-    if verb.endswith("y") and verb[-2:-1] not in "aeiou":
-        return verb[:-1] + "ies"
-    return verb + "s"
+def add_s(word: str) -> str:
+    """A verb's third person, and the plural of most nouns.
+
+    >>> add_s("push"), add_s("carry"), add_s("mug")
+    ('pushes', 'carries', 'mugs')
+    """
+    if word.endswith(("s", "x", "z", "o", "ch", "sh")):
+        return word + "es"
+    if word.endswith("y") and word[-2:-1] not in "aeiou":
+        return word[:-1] + "ies"
+    return word + "s"
 
 
 def _read_compounds(

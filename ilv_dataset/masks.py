@@ -3,10 +3,71 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from ilv_dataset.image_files import PIXELS_MAX
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class MaskWindow:
+    """A mask of a frame that is False outside of a window."""
+
+    left_top: tuple[int, int]  # of the window in the frame
+    shape: tuple[int, int]  # height and width of the window
+    bits: np.ndarray  # uint8, of its pixels row by row, as numpy packs them
+
+    @property
+    def mask(self) -> np.ndarray:
+        """The window's pixels, (h, w) bool."""
+        height, width = self.shape
+        pixels = np.unpackbits(self.bits, count=height * width)
+        return pixels.reshape(self.shape).view(bool)
+
+
+NO_MASK = MaskWindow((0, 0), (0, 0), np.zeros(0, np.uint8))
+
+
+class FrameMasks(Sequence[np.ndarray]):
+    """The masks (H, W) bool of one frame, kept as their windows and made one at a time.
+
+    One of a frame of 8000 x 8000 takes 64 MB, and a frame may have fifty.
+
+    >>> FrameMasks([cut_mask(np.array([[False, True, False]]))], size_wh=(3, 1))[0].tolist()
+    [[False, True, False]]
+    """
+
+    def __init__(self, windows: Sequence[MaskWindow], *, size_wh: tuple[int, int]) -> None:
+        self._windows, self._shape = tuple(windows), (size_wh[1], size_wh[0])
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(N, H, W)."""
+        return (len(self._windows), *self._shape)
+
+    def __len__(self) -> int:
+        return len(self._windows)
+
+    def __getitem__(self, row: Any) -> Any:
+        """The mask (H, W) of a row."""
+        window, mask = self._windows[row], np.zeros(self._shape, bool)
+        (left, top), (height, width) = window.left_top, window.shape
+        mask[top : top + height, left : left + width] = window.mask
+        return mask
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        """All at once, (N, H, W)."""
+        return np.array([*self], bool if dtype is None else dtype).reshape(self.shape)
+
+
+def cut_mask(mask: np.ndarray, *, left_top: tuple[int, int] = (0, 0)) -> MaskWindow:
+    """Keeps the bounding box of a mask (h, w) bool whose corner is at `left_top` of its frame."""
+    x0, y0, x1, y1 = _mask_box(mask)
+    corner, shape = (left_top[0] + x0, left_top[1] + y0), (y1 - y0, x1 - x0)
+    return MaskWindow(corner, shape, np.packbits(mask[y0:y1, x0:x1]))
 
 
 def mask_areas_px(masks: np.ndarray) -> np.ndarray:
@@ -15,7 +76,7 @@ def mask_areas_px(masks: np.ndarray) -> np.ndarray:
     return areas
 
 
-def mask_boxes_xyxy(masks: np.ndarray) -> np.ndarray:
+def mask_boxes_xyxy(masks: np.ndarray | Sequence[np.ndarray]) -> np.ndarray:
     """Bounding boxes (N, 4) float32, max edge exclusive, of (N, H, W) masks; zeros if empty.
 
     >>> mask_boxes_xyxy(np.array([[[0, 0, 0], [0, 1, 1]]], bool)).tolist()

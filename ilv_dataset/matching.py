@@ -33,7 +33,8 @@ class Name:
 class Synonyms:
     """What synonyms.toml lists."""
 
-    words: Mapping[str, frozenset[str]]  # "color", "size", "place", "ignored"
+    # "color", "size" (which are "small", "large" and "extent" together), "place", "ignored"
+    words: Mapping[str, frozenset[str]]
     spellings: Mapping[str, str]
     groups: tuple[frozenset[str], ...]
     classes: Mapping[str, tuple[str, ...]]
@@ -45,8 +46,9 @@ def load_synonyms() -> Synonyms:
     """Reads the synonyms that come with the package."""
     text = resources.files("ilv_dataset").joinpath("synonyms.toml").read_text(encoding="utf-8")
     tables = tomllib.loads(text)
+    words = {name: frozenset(listed.split()) for name, listed in tables["words"].items()}
     return Synonyms(
-        words={name: frozenset(words.split()) for name, words in tables["words"].items()},
+        words={**words, "size": words["small"] | words["large"] | words["extent"]},
         spellings=tables["spellings"],
         groups=tuple(frozenset(group) for group in tables["nouns"]["groups"]),
         classes={name: tuple(others) for name, others in tables["classes"].items()},
@@ -175,9 +177,19 @@ def _contradict(one: Name, other: Name) -> bool:
     """Whether both have modifiers of a group and share none of it: red and blue, coke and pepsi."""
     words = load_synonyms().words
     colors, sizes = words["color"], words["size"]
-    groups = (colors, sizes, (one.modifiers | other.modifiers) - colors - sizes)
-    pairs = ((one.modifiers & group, other.modifiers & group) for group in groups)
+    groups = (colors, (one.modifiers | other.modifiers) - colors - sizes)
+    pairs = [(one.modifiers & group, other.modifiers & group) for group in groups]
+    pairs.append((_sizes(one.modifiers), _sizes(other.modifiers)))
     return any(left and right and not left & right for left, right in pairs)
+
+
+def _sizes(modifiers: frozenset[str]) -> frozenset[str]:
+    """The size words, each as the first of those that mean the same: big and largest as large."""
+    words = load_synonyms().words
+    return frozenset(
+        next((name for name in ("small", "large") if word in words[name]), word)
+        for word in modifiers & words["size"]
+    )
 
 
 def _is_class(name: Name, label: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -122,12 +123,13 @@ class Detections:
 class Masks:
     """What a segmenter cut out of one frame, one mask a box, in the order of the boxes."""
 
-    masks: np.ndarray  # (N, H, W) bool; all False where nothing was found
+    # N of (H, W) bool, all False where nothing was found; see masks.FrameMasks for their memory.
+    masks: np.ndarray | Sequence[np.ndarray]
     scores: np.ndarray  # (N,) float32, 0..1, the segmenter's own estimate; 1 where it has none
 
     def __post_init__(self) -> None:
-        if self.masks.ndim != 3 or len(self.masks) != len(self.scores):
-            raise ValueError(f"masks {self.masks.shape} do not fit scores {self.scores.shape}")
+        if len(self.masks) != len(self.scores):
+            raise ValueError(f"{len(self.masks)} masks do not fit scores {self.scores.shape}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ any other crop.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 import numpy as np
@@ -104,20 +104,18 @@ def _ask(searches: Sequence[Search], frames: Sequence[Frame], verifier: PointFin
 
 def _segment(
     frames: Sequence[Frame], asked: Sequence[Asked], segmenter: Segmenter
-) -> list[tuple[np.ndarray, float]]:
-    """(mask, score) of each key point."""
+) -> Iterator[tuple[np.ndarray, float]]:
+    """(mask, score) of each key point, one at a time."""
     by_frame = [(position, list(group)) for position, group in groupby(asked, lambda a: a[0])]
     if not by_frame:
-        return []
+        return
     results = segmenter.segment_points(
         [frames[position].image for position, _ in by_frame],
         [np.array([point for _, _, point in group], np.float64) for _, group in by_frame],
     )
-    return [
-        (mask, float(score))
-        for result in results
-        for mask, score in zip(result.masks, result.scores, strict=True)
-    ]
+    for result in results:
+        for mask, score in zip(result.masks, result.scores, strict=True):
+            yield mask, float(score)
 
 
 def _is_too_large(mask: np.ndarray) -> bool:

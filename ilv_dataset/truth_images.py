@@ -25,7 +25,7 @@ class TrueObject:
     """One labelled object: its name, what an instruction calls it, its box and its mask."""
 
     name: str
-    phrase: str  # that is asked; the name unless the file has another
+    phrase: str | None  # that is asked; None of what is there and not asked for
     box_xyxy: Box
     segmentation: Any = None  # COCO's polygons or RLE
     mask_path: Path | None = None  # a picture, not black where the object is
@@ -49,8 +49,9 @@ def read_truth(path: Path, *, images: Path | None = None) -> tuple[TrueImage, ..
 
     Either COCO's {"images", "annotations", "categories"}, where an annotation may have a "name"
     in place of its category, a "mask" file in place of its segmentation, and a "phrase" to be
-    asked; or a list of {"image", "objects": [{"name", "box" xyxy, "mask"}]}. Both may give an
-    image a "dataset" and the "absent" names to ask it for.
+    asked in place of its name, null where it is not asked for; or a list of {"image", "objects":
+    [{"name", "box" xyxy, "mask"}]}. Both may give an image a "dataset" and the "absent" names to
+    ask it for.
 
     Args:
         images: the folder that paths in the file are relative to; None for the file's own.
@@ -155,10 +156,10 @@ def _image(
 def _object(name: str, label: Mapping[str, Any], box_xyxy: Box, folder: Path) -> TrueObject:
     if not name.strip():
         raise ValueError("an object has no name")
-    mask = label.get("mask")
+    mask, phrase = label.get("mask"), label.get("phrase", name)
     return TrueObject(
         name=name,
-        phrase=str(label.get("phrase", name)),
+        phrase=None if phrase is None else str(phrase),
         box_xyxy=box_xyxy,
         segmentation=label.get("segmentation") or None,
         mask_path=None if mask is None else _below(folder, str(mask)),

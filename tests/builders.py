@@ -372,6 +372,7 @@ class FakeDetector:
 
     spec = fingerprint = "fake"
     has_masks = False
+    is_independent = False
     needs_source_objects = False
 
     def __init__(self, table: Mapping[Any, tuple[Sequence[float], float]]) -> None:

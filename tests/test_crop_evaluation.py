@@ -15,6 +15,7 @@ from PIL import Image
 from ilv_dataset import crop_evaluation
 from ilv_dataset.errors import ConfigError
 from ilv_dataset.masks import encode_rle
+from ilv_dataset.records import Detections
 from ilv_dataset.truth_images import load_objects, read_image, read_truth
 
 SIZE_WH = (40, 30)
@@ -188,6 +189,60 @@ def test_models_are_asked_for_names_together_and_absent_ones_alone(tmp_path, mon
         ("plate", "absent-cropped"),
         ("mug", "missed"),
     ]
+    assert found["worst"][0]["shown"] == "mug"
+
+
+def test_a_detector_whose_answers_are_independent_looks_once_and_is_judged_alike(
+    tmp_path, monkeypatch
+):
+    table = {"can": (CAN, 0.9), "mug": (CAN, 0.4), "plate": (CAN, 0.95)}
+    monkeypatch.setattr(crop_evaluation, "segmenter_of_process", lambda *_: None)
+    truth = write_coco(tmp_path, label("can", CAN), label("mug", MUG), absent=["plate", "spoon"])
+    printed = []
+    for is_independent in (False, True):
+        detector = FakeDetector(table)
+        detector.is_independent = is_independent
+        monkeypatch.setattr(
+            crop_evaluation, "detector_of_process", lambda _, detector=detector: detector
+        )
+        found = evaluate("--truth", truth, "--detector", "fake", "--verifier", "none")
+        printed.append({**found, "title": ""})
+    assert printed[0] == printed[1]
+    # The plate, which is likelier, takes nothing from the can: it is not there, so asked alone.
+    assert object_of(printed[1]) == (1, 0, 1)
+    asked = [queries for call in detector.calls for _, queries in call]
+    assert asked == [("can", "mug", "plate", "spoon")]
+
+
+def test_what_an_independent_detector_says_is_taken_apart_by_question():
+    found = Detections(
+        np.array([CAN, MUG, CAN], np.float32),
+        np.array([0.9, 0.8, 0.7], np.float32),
+        np.array([0, 2, 1]),
+        np.stack([mask_of_box(CAN), mask_of_box(MUG), mask_of_box(CAN)]),
+        {3: "box-too-small", 0: "ambiguous"},
+    )
+    mine = crop_evaluation._of_queries(found, range(1, 4))
+    assert mine.query_indices.tolist() == [1, 0]
+    assert mine.scores.tolist() == pytest.approx([0.8, 0.7])
+    assert mine.masks is not None
+    assert mine.masks[:, 6, 25].tolist() == [True, False]
+    assert mine.reasons == {2: "box-too-small"}
+
+
+def test_what_has_no_phrase_is_there_and_not_asked_for(tmp_path, monkeypatch):
+    detector = FakeDetector({"can": (MUG, 0.9)})
+    monkeypatch.setattr(crop_evaluation, "detector_of_process", lambda _: detector)
+    monkeypatch.setattr(crop_evaluation, "segmenter_of_process", lambda *_: None)
+    truth = write_coco(tmp_path, label("can", MUG), label("mug", MUG, phrase=None), absent=[])
+    found = evaluate("--truth", truth, "--detector", "fake", "--verifier", "none")
+    assert [row["name"] for row in found["by_phrase"]] == ["can"]
+    assert object_of(found) == (1, 0, 0)
+    # What is not asked for may fit the crop better, which makes it a wrong one.
+    moved = [MUG[0], MUG[1], MUG[2], MUG[3] - 6]
+    truth = write_coco(tmp_path, label("can", moved), label("mug", MUG, phrase=None), absent=[])
+    found = evaluate("--truth", truth, "--detector", "fake", "--verifier", "none")
+    assert object_of(found) == (0, 1, 0)
     assert found["worst"][0]["shown"] == "mug"
 
 

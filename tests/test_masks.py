@@ -9,7 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from ilv_dataset.masks import decode_rle, encode_rle, mask_areas_px, mask_boxes_xyxy
+from ilv_dataset.masks import (
+    NO_MASK,
+    FrameMasks,
+    cut_mask,
+    decode_rle,
+    encode_rle,
+    mask_areas_px,
+    mask_boxes_xyxy,
+)
 
 L_SHAPE = np.array([[0, 1, 0], [0, 1, 1]], bool)
 
@@ -24,6 +32,31 @@ def test_mask_boxes_xyxy_have_an_exclusive_max_edge_and_are_zero_when_empty():
     masks = np.stack([L_SHAPE, np.zeros_like(L_SHAPE)])
     assert mask_boxes_xyxy(masks).tolist() == [[1, 0, 3, 2], [0, 0, 0, 0]]
     assert mask_boxes_xyxy(np.zeros((0, 4, 4), bool)).shape == (0, 4)
+
+
+def test_frame_masks_keep_what_lies_around_a_mask_and_give_it_back():
+    window = cut_mask(np.pad(L_SHAPE, 1), left_top=(4, 5))
+    assert (window.left_top, window.shape) == ((6, 6), (2, 2))
+    masks = FrameMasks([window, NO_MASK], size_wh=(10, 12))
+    assert (len(masks), masks.shape) == (2, (2, 12, 10))
+    assert masks[0].dtype == bool
+    assert np.argwhere(masks[0]).tolist() == [[6, 6], [7, 6], [7, 7]]
+    assert [mask.sum() for mask in masks] == [3, 0]
+    assert np.asarray(masks).shape == (2, 12, 10)
+    with pytest.raises(IndexError):
+        masks[2]
+
+
+def test_frame_masks_of_no_prompt_or_of_a_hidden_thing():
+    assert np.asarray(FrameMasks([], size_wh=(10, 12))).shape == (0, 12, 10)
+    assert cut_mask(np.zeros((3, 4), bool), left_top=(7, 8)).shape == (0, 0)
+    assert not FrameMasks([cut_mask(np.zeros((3, 4), bool))], size_wh=(4, 3))[0].any()
+
+
+@given(arrays(bool, array_shapes(min_dims=2, max_dims=2, max_side=9)))
+def test_a_cut_mask_is_the_whole_one(mask):
+    masks = FrameMasks([cut_mask(mask)], size_wh=(mask.shape[1], mask.shape[0]))
+    np.testing.assert_array_equal(masks[0], mask)
 
 
 def test_encode_rle_writes_cocos_counts_column_by_column():

@@ -62,7 +62,7 @@ def save_tensors(
     little-endian), the header (JSON, filled up with spaces to 8 bytes), the arrays.
     """
     header: dict[str, object] = {"__metadata__": dict(sorted(metadata.items()))}
-    arrays = [np.ascontiguousarray(tensors[name]) for name in sorted(tensors)]
+    arrays = [np.asarray(tensors[name], order="C") for name in sorted(tensors)]
     start = 0
     for name, array in zip(sorted(tensors), arrays, strict=True):
         stop = start + array.nbytes

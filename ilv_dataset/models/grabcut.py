@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ilv_dataset.boxes import pad_box
+from ilv_dataset.masks import NO_MASK, FrameMasks, MaskWindow, cut_mask
 from ilv_dataset.models.runtime import fix_threads
 from ilv_dataset.records import Masks
 
@@ -49,24 +50,33 @@ class GrabCutSegmenter:
 
 
 def _cut_all(image: np.ndarray, boxes_xyxy: np.ndarray) -> Masks:
-    masks = np.zeros((len(boxes_xyxy), *image.shape[:2]), bool)
-    for position, box in enumerate(boxes_xyxy):
+    windows = []
+    for box in boxes_xyxy:
         window = _clip(pad_box(box, share=_CONTEXT_SHARE), image)
         x0, y0, x1, y1 = window
         inner = _clip(box, image) - [x0, y0, x0, y0]
-        if (inner[2:] > inner[:2]).all():
-            masks[position, y0:y1, x0:x1] = _cut(image[y0:y1, x0:x1], inner)
-    return Masks(masks, np.ones(len(masks), np.float32))
+        is_inside = bool((inner[2:] > inner[:2]).all())
+        found = _cut(image[y0:y1, x0:x1], inner) if is_inside else None
+        windows.append(NO_MASK if found is None else cut_mask(found, left_top=(x0, y0)))
+    return _as_masks(windows, image)
 
 
 def _cut_points(image: np.ndarray, points_xy: np.ndarray) -> Masks:
-    masks = np.zeros((len(points_xy), *image.shape[:2]), bool)
+    windows = []
     radius = max(4.0, _POINT_WINDOW_SHARE * min(image.shape[:2]) / 2)
-    for mask, (x, y) in zip(masks, points_xy, strict=True):
+    for x, y in points_xy:
         x0, y0, x1, y1 = _clip(np.array([x - radius, y - radius, x + radius, y + radius]), image)
         if x1 > x0 and y1 > y0:
-            mask[y0:y1, x0:x1] = _cut_point(image[y0:y1, x0:x1], (x - x0, y - y0), 2 * radius)
-    return Masks(masks, np.ones(len(masks), np.float32))
+            found = _cut_point(image[y0:y1, x0:x1], (x - x0, y - y0), 2 * radius)
+            windows.append(cut_mask(found, left_top=(x0, y0)))
+        else:
+            windows.append(NO_MASK)
+    return _as_masks(windows, image)
+
+
+def _as_masks(windows: Sequence[MaskWindow], image: np.ndarray) -> Masks:
+    masks = FrameMasks(windows, size_wh=(image.shape[1], image.shape[0]))
+    return Masks(masks, np.ones(len(windows), np.float32))
 
 
 def _cut_point(window: np.ndarray, point_xy: tuple[float, float], side: float) -> np.ndarray:

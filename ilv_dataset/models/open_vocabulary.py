@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ilv_dataset.boxes import AREA_MAX_SHARE, box_areas_px
+from ilv_dataset.boxes import AREA_MAX_SHARE, box_areas_px, round_detections
+from ilv_dataset.models.runtime import Placement
 from ilv_dataset.models.yolo_network import suppress
 from ilv_dataset.records import Phrase
 
@@ -18,6 +19,32 @@ MASK_PIXELS_MAX = 1 << 30
 def distinct_texts(queries: Sequence[Phrase]) -> list[str]:
     """What a frame's queries ask, each text once."""
     return list(dict.fromkeys(phrase.query for phrase in queries))
+
+
+def read_boxes(
+    raw: np.ndarray,
+    placement: Placement,
+    *,
+    num_texts: int,
+    size_wh: tuple[int, int],
+    score_min: float,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """The boxes of an image's texts in a YOLO's raw output, see `best_of_texts`.
+
+    Args:
+        raw: (4 + texts + K, anchors), boxes as centre and size in pixels of the input.
+
+    Returns: boxes (N, 4) in pixels of the frame, scores (N,), and of each the number of its text
+        and its anchor, (N,) int64.
+    """
+    texts, anchors = np.nonzero(raw[4 : 4 + num_texts] >= score_min - 0.001)  # NaN is not
+    center, half = raw[:2, anchors].T, raw[2:4, anchors].T / 2
+    framed = placement.to_frame(np.concatenate([center - half, center + half], axis=1))
+    boxes, scores, kept = round_detections(framed, raw[4 + texts, anchors], size_wh=size_wh)
+    sure = np.flatnonzero(scores >= score_min)
+    texts, anchors = texts[kept], anchors[kept]
+    rows = sure[best_of_texts(boxes[sure], scores[sure], texts[sure], num_texts=num_texts)]
+    return boxes[rows], scores[rows], texts[rows], anchors[rows]
 
 
 def best_of_texts(

@@ -20,6 +20,7 @@ class Detector(Protocol):
     fingerprint: str  # changes whenever results may change
     has_masks: bool  # its Detections carry masks (a frame without any may still come without)
     needs_source_objects: bool  # Frame.source_objects must be filled
+    is_independent: bool  # what a query finds depends on no other query of its frame
 
     def __call__(
         self, frames: Sequence[Frame], queries: Sequence[Sequence[Phrase]]

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from ilv_dataset.batches import batched
 from ilv_dataset.boxes import box_areas_px, clip_boxes, round_scores
-from ilv_dataset.masks import mask_boxes_xyxy
-from ilv_dataset.models.runtime import fix_threads, pick_device, weights_digest
+from ilv_dataset.masks import NO_MASK, FrameMasks, MaskWindow, cut_mask, mask_boxes_xyxy
+from ilv_dataset.models.runtime import BatchSize, fix_threads, pick_device, weights_digest
 from ilv_dataset.models.sam_network import Zoom, decode_masks, embed_prompts, load_sam
 from ilv_dataset.records import Masks
 
@@ -22,13 +23,7 @@ _PROMPTS_PER_BATCH = 16
 # Encoded at once: one frame of the published checkpoints (1024 px), or 64 windows of 128 px.
 _PIXELS_PER_BATCH = 1 << 20
 _SIDE_MIN_PX = 8  # of a window; a thing of AREA_MIN_PX is half as wide
-_ADVICE = (
-    "fetch sam_vit_b_01ec64.pth from https://dl.fbaipublicfiles.com/segment_anything/ and name it"
-    " with --segmenter sam:PATH, or use --segmenter sam:tabletop or grabcut"
-)
-
-T = TypeVar("T")
-R = TypeVar("R")
+_ADVICE = "`ilv models` lists those that can be fetched; --segmenter sam:tabletop needs none"
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +52,8 @@ class SamSegmenter:
         fix_threads()
         model, self._zoom = load_sam(checkpoint)
         self._model = model.to(pick_device(device))
+        self._views = BatchSize(max(1, _PIXELS_PER_BATCH // model.image_encoder.img_size**2))
+        self._prompts = BatchSize(_PROMPTS_PER_BATCH)
 
     def __call__(
         self, images: Sequence[np.ndarray], boxes_xyxy: Sequence[np.ndarray]
@@ -84,34 +81,28 @@ class SamSegmenter:
     def _segment(self, images: Sequence[np.ndarray], prompts: Sequence[np.ndarray]) -> list[Masks]:
         """Masks of the boxes (N, 4), or of the points (N, 2), of each image."""
         pairs = list(zip(images, prompts, strict=True))
-        masks = [np.zeros((len(asked), *image.shape[:2]), bool) for image, asked in pairs]
+        windows = [[NO_MASK] * len(asked) for asked in prompts]
         scores = [np.zeros(len(asked), np.float32) for asked in prompts]
         views = [
             view
             for frame, (image, asked) in enumerate(pairs)
             for view in _cut_views(frame, image, asked, self._zoom)
         ]
-        at_once = max(1, _PIXELS_PER_BATCH // self._model.image_encoder.img_size**2)
-        for start in range(0, len(views), at_once):
-            for view, row, mask, score in self._look(views[start : start + at_once]):
-                (left, top), (height, width) = view.left_top, mask.shape
-                masks[view.frame][row, top : top + height, left : left + width] = mask
-                scores[view.frame][row] = score
-        return [Masks(mask, round_scores(score)) for mask, score in zip(masks, scores, strict=True)]
-
-    def _look(self, views: Sequence[_View]) -> Iterator[tuple[_View, int, np.ndarray, float]]:
-        """The row, mask (h, w) bool and score of each prompt of each view."""
-        features = _halve_if_full(self._encode, views)
-        asked = [
-            (view, feature, number)
-            for view, feature in zip(views, features, strict=True)
-            for number in range(len(view.rows))
+        for part in batched(views, self._views.size):
+            features = self._views.run(self._encode, part)
+            asked = [
+                (view, feature, number)
+                for view, feature in zip(part, features, strict=True)
+                for number in range(len(view.rows))
+            ]
+            found = self._prompts.run(self._decode, asked)
+            for (view, _, number), (window, score) in zip(asked, found, strict=True):
+                row = view.rows[number]
+                windows[view.frame][row], scores[view.frame][row] = window, score
+        return [
+            Masks(FrameMasks(mine, size_wh=(image.shape[1], image.shape[0])), round_scores(score))
+            for image, mine, score in zip(images, windows, scores, strict=True)
         ]
-        for start in range(0, len(asked), _PROMPTS_PER_BATCH):
-            part = asked[start : start + _PROMPTS_PER_BATCH]
-            found = _halve_if_full(self._decode, part)
-            for (view, _, number), (mask, score) in zip(part, found, strict=True):
-                yield view, view.rows[number], mask, score
 
     def _encode(self, views: Sequence[_View]) -> list[Any]:
         """Features (C, g, g) of each view."""
@@ -123,8 +114,8 @@ class SamSegmenter:
             batch = torch.stack([self._model.preprocess(image) for image in fitted])
             return list(self._model.image_encoder(batch))
 
-    def _decode(self, asked: Sequence[tuple[_View, Any, int]]) -> list[tuple[np.ndarray, float]]:
-        """The best mask of each prompt, at its view's size, and the network's score of it."""
+    def _decode(self, asked: Sequence[tuple[_View, Any, int]]) -> list[tuple[MaskWindow, float]]:
+        """The best mask of each prompt, and the network's score of it."""
         import torch
 
         model, side = self._model, self._model.image_encoder.img_size
@@ -143,7 +134,8 @@ class SamSegmenter:
                 shape = view.crop.shape[:2]
                 full = model.postprocess_masks(logits, fitted_shape(shape, side), shape)
                 mask = (full[0, 0] > model.mask_threshold).cpu().numpy()
-                found.append((mask, float(quality[row, choice])))
+                window = cut_mask(mask, left_top=view.left_top)
+                found.append((window, float(quality[row, choice])))
         return found
 
 
@@ -210,20 +202,3 @@ def scale_prompts(prompts: np.ndarray, shape: tuple[int, ...], side: int) -> np.
     scale = [width / shape[1], height / shape[0]]
     scaled: np.ndarray = prompts * np.resize(scale, prompts.shape[-1])
     return scaled.astype(np.float32)
-
-
-def _halve_if_full(run: Callable[[Sequence[T]], list[R]], batch: Sequence[T]) -> list[R]:
-    """Runs a batch, in halves where the GPU's memory does not hold it.
-
-    Raises: torch.OutOfMemoryError if it does not hold one alone.
-    """
-    import torch
-
-    try:
-        return run(batch)
-    except torch.OutOfMemoryError:
-        if len(batch) == 1:
-            raise
-    torch.cuda.empty_cache()  # outside of the handler, whose traceback holds the tensors
-    middle = len(batch) // 2
-    return [*_halve_if_full(run, batch[:middle]), *_halve_if_full(run, batch[middle:])]

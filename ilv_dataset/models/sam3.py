@@ -53,6 +53,7 @@ class Sam3Detector:
 
     has_masks = True
     needs_source_objects = False
+    is_independent = False  # masks of all queries share the memory
 
     def __init__(self, weights: Path, *, spec: str, device: str | None = None) -> None:
         """Loads the weights, text encoder included.

@@ -17,6 +17,7 @@ from ilv_dataset.models.runtime import LOAD_ERRORS, bad_weights
 
 _EXPECTED = "a checkpoint of segment-anything"
 _FAMILY = "segment-anything"
+_SHARE_MAX = 100.0  # of a window's side; a file may not ask for one without end
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,10 @@ class Zoom:
 
     box_share: float  # its side, of the box's longer side
     point_share: float  # its side, of the frame's shorter side
+
+    def __post_init__(self) -> None:
+        if not (0 < self.box_share <= _SHARE_MAX and 0 < self.point_share <= _SHARE_MAX):
+            raise ValueError(f"shares must be over 0 and up to {_SHARE_MAX}, got {self}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +90,10 @@ def read_sizes(shapes: Mapping[str, tuple[int, ...]]) -> SamSizes:
 
 
 def _count(shapes: Mapping[str, tuple[int, ...]], pattern: str) -> int:
-    numbers = [int(match[1]) for name in shapes if (match := re.match(pattern, name))]
-    return max(numbers) + 1
+    numbers = {int(match[1]) for name in shapes if (match := re.match(pattern, name))}
+    if numbers != set(range(len(numbers))) or not numbers:  # one name may not ask for a million
+        raise ValueError(f"expected layers 0, 1 and so on of {pattern}, got {sorted(numbers)[-3:]}")
+    return len(numbers)
 
 
 def build_sam(sizes: SamSizes) -> Any:

@@ -11,7 +11,7 @@ from ilv_dataset.masks import mask_areas_px
 from ilv_dataset.matching import match_names
 from ilv_dataset.records import Detections, Frame, Phrase, SourceObjects
 
-_VERSION = "source-v1"
+_VERSION = "source-v2"
 
 
 class SourceDetector:
@@ -21,6 +21,7 @@ class SourceDetector:
     fingerprint = _VERSION
     has_masks = True
     needs_source_objects = True
+    is_independent = False
 
     def __call__(
         self, frames: Sequence[Frame], queries: Sequence[Sequence[Phrase]]

@@ -59,7 +59,7 @@ class CachedTextEncoder:
         if features is None:
             self._encode = self._encode or self._load()
             # By itself: what a text is encoded with must not change its features.
-            features = np.ascontiguousarray(self._encode([text])[0], np.float32)
+            features = np.asarray(self._encode([text])[0], np.float32, order="C")
             _write(path, features)
         return features
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from ilv_dataset.boxes import box_areas_px, clip_boxes, round_scores
 from ilv_dataset.errors import ConfigError
+from ilv_dataset.masks import NO_MASK, FrameMasks, MaskWindow, cut_mask
 from ilv_dataset.models.runtime import (
     LOAD_ERRORS,
     BatchSize,
@@ -109,24 +110,21 @@ class UltralyticsSegmenter:
         Those that are not inside, (N,) bool, are not asked about.
         """
         shape = image.shape[:2]
-        masks = np.zeros((len(prompts), *shape), bool)
+        windows = [NO_MASK] * len(prompts)
         scores = np.zeros(len(prompts), np.float32)
+        size_wh = (shape[1], shape[0])
         if not is_inside.any():
-            return Masks(masks, scores)
+            return Masks(FrameMasks(windows, size_wh=size_wh), scores)
         (encoded,) = BatchSize(1).run(lambda part: [self._encode(part[0])], [image])
         features, scale = encoded
         corners = np.asarray(prompts, np.float32).reshape(len(prompts), -1, 2) * scale
-
-        def decode(rows: Sequence[int]) -> Sequence[int]:
-            # Each into its place: the masks of a frame are never in memory twice.
-            for row, found in zip(
-                rows, self._decode(features, corners[rows], scale, shape), strict=True
-            ):
-                masks[row], scores[row] = found
-            return rows
-
-        self._batch.run(decode, np.flatnonzero(is_inside).tolist())
-        return Masks(masks, round_scores(scores))
+        rows = np.flatnonzero(is_inside).tolist()
+        found = self._batch.run(
+            lambda part: self._decode(features, corners[part], scale, shape), rows
+        )
+        for row, (window, score) in zip(rows, found, strict=True):
+            windows[row], scores[row] = window, score
+        return Masks(FrameMasks(windows, size_wh=size_wh), round_scores(scores))
 
     def _encode(self, image: np.ndarray) -> tuple[Any, float]:
         """Features of an image, and how much it was enlarged."""
@@ -142,8 +140,8 @@ class UltralyticsSegmenter:
 
     def _decode(
         self, features: Any, corners: np.ndarray, scale: float, shape: tuple[int, int]
-    ) -> list[tuple[np.ndarray, float]]:
-        """Best mask (H, W) bool of each prompt (2 or 1, 2), and its score, 0..1."""
+    ) -> list[tuple[MaskWindow, float]]:
+        """Best mask of each prompt (2 or 1, 2), and its score, 0..1."""
         import torch
 
         with torch.inference_mode():
@@ -152,7 +150,7 @@ class UltralyticsSegmenter:
             quality = quality.float().nan_to_num(nan=0)
             best = quality.argmax(dim=1).tolist()
             return [
-                (_enlarge(logits[row, choice], scale, shape), float(quality[row, choice]))
+                (cut_mask(_enlarge(logits[row, choice], scale, shape)), float(quality[row, choice]))
                 for row, choice in enumerate(best)
             ]
 

@@ -14,8 +14,10 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from ilv_dataset.models.word_text import content_words
+from ilv_dataset.phrases import head_noun
 
 _SCORE_MIN = 1e-6  # keeps logits finite
+_WORDS_MAX = 10_000  # that a file may bring: each is scored at each place of each image
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +28,11 @@ class Rivals:
     colours: tuple[str, ...]
     weight: float = 0.0  # of the log of a word's share among its rivals
     shift: float = 0.0  # added to the logit of all scores
+    alike: tuple[tuple[str, ...], ...] = ()  # nouns that people use for each other: no rivals
 
     def __post_init__(self) -> None:
+        if len(self.words) > _WORDS_MAX:
+            raise ValueError(f"at most {_WORDS_MAX:,} words, got {len(self.words):,}")
         if not (np.isfinite(self.weight) and np.isfinite(self.shift) and self.weight >= 0):
             raise ValueError(f"weight and shift must be finite, weight not negative, got {self}")
 
@@ -39,14 +44,36 @@ class Rivals:
     def claims(self, text: str) -> tuple[int | None, int | None]:
         """Which noun and which colour a phrase means; None for what is no word of the training.
 
-        >>> Rivals(("cup", "soda can"), ("blue", "red")).claims("the RED cups")
+        A shiny mug is a mug, and a mug holder is none: beside the noun's own words there may be
+        others, but not as the head.
+
+        >>> Rivals(("cup", "soda can"), ("blue", "red")).claims("the shiny RED cups")
         (0, 1)
         """
         words = set(content_words(text))
         colours = [row for row, colour in enumerate(self.colours) if colour in words]
-        others = words - set(self.colours)
-        nouns = [row for row, noun in enumerate(self.nouns) if set(content_words(noun)) == others]
-        return (nouns[0] if nouns else None, colours[0] if len(colours) == 1 else None)
+        others, head = words - set(self.colours), head_noun(text)
+        fitting = {
+            row: len(mine)
+            for row, noun in enumerate(self.nouns)
+            if (mine := set(content_words(noun))) == others or (mine < others and head in mine)
+        }
+        noun = max(fitting, key=fitting.__getitem__, default=None)
+        return noun, colours[0] if len(colours) == 1 else None
+
+    def in_own_words(self, text: str) -> str:
+        """A phrase in the words of the training where it means one of its nouns, else unchanged.
+
+        What the training never saw says nothing of the noun's looks, and only spoils its feature.
+
+        >>> Rivals(("cup", "soda can"), ("blue", "red")).in_own_words("the shiny RED cups")
+        'red cup'
+        """
+        noun, _ = self.claims(text)
+        if noun is None:
+            return text
+        words = content_words(text)
+        return " ".join([*(each for each in self.colours if each in words), self.nouns[noun]])
 
     def judge(
         self, scores: np.ndarray, word_scores: np.ndarray, texts: Sequence[str]
@@ -59,13 +86,24 @@ class Rivals:
         """
         logits = _logits(scores) + self.shift
         groups = np.split(_logits(word_scores), [len(self.nouns)])
-        shares = [group - np.logaddexp.reduce(group, axis=0) for group in groups if len(group)]
+        totals = [np.logaddexp.reduce(group, axis=0) for group in groups]
         for row, text in enumerate(texts):
-            for claim, share in zip(self.claims(text), shares, strict=True):
-                if claim is not None:
-                    logits[row] += self.weight * share[claim]
+            noun, colour = self.claims(text)
+            if noun is not None:
+                total = totals[0]
+                if others := self._alike_to(noun):
+                    total = np.logaddexp.reduce(np.delete(groups[0], others, axis=0), axis=0)
+                logits[row] += self.weight * (groups[0][noun] - total)
+            if colour is not None:
+                logits[row] += self.weight * (groups[1][colour] - totals[1])
         judged: np.ndarray = 1 / (1 + np.exp(-logits))
         return judged.astype(np.float32)
+
+    def _alike_to(self, noun: int) -> list[int]:
+        """Other nouns that may be said of the same thing."""
+        name = self.nouns[noun]
+        alike = {other for group in self.alike if name in group for other in group} - {name}
+        return [row for row, other in enumerate(self.nouns) if other in alike]
 
 
 def encode_rivals(rivals: Rivals) -> str:
@@ -82,7 +120,8 @@ def decode_rivals(text: str) -> Rivals:
     nouns, colours = (tuple(map(str, stored[name])) for name in ("nouns", "colours"))
     if not nouns or not colours:
         raise ValueError("rivals need at least one noun and one colour")
-    return Rivals(nouns, colours, float(stored["weight"]), float(stored["shift"]))
+    alike = tuple(tuple(map(str, group)) for group in stored.get("alike", ()))
+    return Rivals(nouns, colours, float(stored["weight"]), float(stored["shift"]), alike)
 
 
 def _logits(scores: np.ndarray) -> np.ndarray:

@@ -15,7 +15,6 @@ import numpy as np
 
 from ilv_dataset.lexicon import singular
 from ilv_dataset.matching import load_synonyms
-from ilv_dataset.models.word_sizes import LARGE, SMALL
 
 NAME = "words-v1"  # changes whenever a feature may change: weights are trained on one encoder
 DIMS = 512  # Source: CLIP ViT-B/32, so that YOLO-World's layers have the published shapes
@@ -50,7 +49,7 @@ def content_words(text: str) -> tuple[str, ...]:
     words = _WORD.findall(text.lower()) or [text.strip().lower()]
     spelled = {singular(synonyms.spellings.get(word, word)) for word in words}
     groups = (synonyms.words[name] for name in ("ignored", "place", "size"))
-    dropped = _FILLERS.union(SMALL, LARGE, *groups)
+    dropped = _FILLERS.union(*groups)
     return tuple(sorted(spelled - dropped or spelled))
 
 

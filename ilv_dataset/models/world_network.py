@@ -22,7 +22,9 @@ from ilv_dataset.models.word_rivals import Rivals, decode_rivals
 
 _KIND = "yolo-world"
 _YAML = "yolov8n-worldv2.yaml"
-_WIDTH_MAX, _DEPTH_MAX = 2.0, 2.0  # a file may not ask for more memory than a YOLO-World takes
+# A file may not ask for more memory than a YOLO-World takes; the largest, x, is 1.25 wide.
+_WIDTH_MAX, _DEPTH_MAX = 2.0, 2.0
+_CHANNELS_MAX, _CLASSES_MAX, _TEXT_DIMS_MAX = 2048, 10_000, 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,13 @@ class WorldSizes:
             raise ValueError(f"depth and width must be over 0 and up to 2, got {self}")
         if not 32 <= self.input_px <= 2048 or self.input_px % 32:
             raise ValueError(f"input_px must be a multiple of 32 up to 2048, got {self.input_px}")
+        for name, most in (
+            ("max_channels", _CHANNELS_MAX),
+            ("num_classes", _CLASSES_MAX),
+            ("text_dims", _TEXT_DIMS_MAX),
+        ):
+            if not 1 <= getattr(self, name) <= most:
+                raise ValueError(f"{name} must be 1 to {most}, got {self}")
 
 
 def build_world(sizes: WorldSizes) -> Any:

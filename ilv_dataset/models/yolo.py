@@ -29,6 +29,7 @@ class YoloDetector:
     """Gives each phrase the best box of the class that its head noun names, if one is sure."""
 
     needs_source_objects = False
+    is_independent = False
 
     def __init__(self, weights: Path, *, spec: str, device: str | None = None) -> None:
         digest = weights_digest(weights, advice="expected an ultralytics .pt or .onnx file")

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ilv_dataset.boxes import drop_unfit_boxes, round_detections
+from ilv_dataset.boxes import drop_unfit_boxes
 from ilv_dataset.models.bundled import SUFFIX
 from ilv_dataset.models.clip_text import cached_clip
+from ilv_dataset.models.open_vocabulary import distinct_texts, hand_out, read_boxes
 from ilv_dataset.models.protocols import TextEncoder
 from ilv_dataset.models.runtime import (
     BatchSize,
@@ -22,21 +24,16 @@ from ilv_dataset.models.runtime import (
 )
 from ilv_dataset.models.word_rivals import Rivals
 from ilv_dataset.models.word_sizes import keep_sizes
-from ilv_dataset.models.yolo_network import suppress
 from ilv_dataset.records import Detections, Frame, Phrase
 
-_VERSION = "yolo-world-v1"
-_ADVICE = (
-    "fetch yolov8x-worldv2.pt from https://github.com/ultralytics/assets/releases and name it"
-    " with --detector yolo-world:PATH"
-)
+_VERSION = "yolo-world-v2"
+_ADVICE = "`ilv models` lists those that can be fetched"
 _SIZE_PX = 640  # Source: ultralytics' default, where the file does not say
 _BATCH_FRAMES = 16
 # Source: the paper's scripts fall from 0.3 to 0.1 for OWLv2; YOLO-World's scores are no higher.
 # Not yet measured on robot images with trained weights.
 SCORE_MIN = 0.2
 _FEATURES_MAX = 20_000  # texts kept, 2 kB each
-_BOXES_PER_QUERY = 5  # Source: ours; a query needs another box only where a better one is taken
 
 
 class YoloWorldDetector:
@@ -68,7 +65,9 @@ class YoloWorldDetector:
         self._score_min = score_min
         load = _load_own if weights.suffix == SUFFIX else _load_official
         loaded = load(weights, self._device, encode_texts)
-        self._model, self._side_px, self._encode_texts, self._rivals = loaded
+        self._model, self._side_px, self._rivals = loaded.model, loaded.side_px, loaded.rivals
+        self._encode_texts = loaded.encode_texts
+        self.is_independent = not loaded.is_guided
         self._ignores_sizes = weights.suffix == SUFFIX  # `word_text` has no feature for them
         # Asked of every image beside its own prompts.
         self._words = list(self._rivals.words) if self._rivals else []
@@ -94,7 +93,7 @@ class YoloWorldDetector:
         self._learn({*self._words, *(phrase.query for wanted in queries for phrase in wanted)})
         found = [Detections.empty() for _ in frames]
         busy = [row for row, wanted in enumerate(queries) if wanted]
-        asked = [(frames[row].image, _distinct(queries[row])) for row in busy]
+        asked = [(frames[row].image, distinct_texts(queries[row])) for row in busy]
         for row, (image, texts), raw in zip(
             busy, asked, self._batch.run(self._score, asked), strict=True
         ):
@@ -112,7 +111,8 @@ class YoloWorldDetector:
         if len(self._features) > _FEATURES_MAX:
             self._features.clear()
         for text in sorted(texts - self._features.keys()):
-            self._features[text] = np.asarray(self._encode_texts([text]), np.float32)[0]
+            told = self._rivals.in_own_words(text) if self._rivals else text
+            self._features[text] = np.asarray(self._encode_texts([told]), np.float32)[0]
 
     def _score(
         self, asked: Sequence[tuple[np.ndarray, Sequence[str]]]
@@ -148,27 +148,37 @@ class YoloWorldDetector:
         return np.concatenate([own[:4], judged])
 
 
-def _load_official(
-    weights: Path, device: Any, encode_texts: TextEncoder | None
-) -> tuple[Any, int, TextEncoder, Rivals | None]:
-    """The network, the side of its input in pixels, its text encoder, and its words."""
+@dataclass(frozen=True, eq=False)
+class _Loaded:
+    model: Any
+    side_px: int  # of the input
+    encode_texts: TextEncoder
+    rivals: Rivals | None
+    is_guided: bool  # the prompts of an image change what each of them finds
+
+
+def _load_official(weights: Path, device: Any, encode_texts: TextEncoder | None) -> _Loaded:
     from ilv_dataset.models.ultralytics_runtime import input_size_px, load_checkpoint
 
     model = load_checkpoint(weights, device=device)
     if type(model).__name__ != "WorldModel":
         raise bad_weights(weights, "a YOLO-World checkpoint")
-    encoder = encode_texts or cached_clip(weights)
-    return model, input_size_px(model, default=_SIZE_PX), encoder, None
+    side_px = input_size_px(model, default=_SIZE_PX)
+    return _Loaded(model, side_px, encode_texts or cached_clip(weights), None, is_guided=True)
 
 
-def _load_own(
-    weights: Path, device: Any, encode_texts: TextEncoder | None
-) -> tuple[Any, int, TextEncoder, Rivals | None]:
+def _load_own(weights: Path, device: Any, encode_texts: TextEncoder | None) -> _Loaded:
     from ilv_dataset.models.word_text import encode_words
     from ilv_dataset.models.world_network import load_world
 
     world = load_world(weights, device=device)
-    return world.model, world.sizes.input_px, encode_texts or encode_words, world.rivals
+    return _Loaded(
+        world.model,
+        world.sizes.input_px,
+        encode_texts or encode_words,
+        world.rivals,
+        is_guided=world.sizes.is_guided,
+    )
 
 
 def pad_features(features: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
@@ -180,10 +190,6 @@ def pad_features(features: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
     longest = max(len(rows) for rows in features)
     filled = [[*rows, *[rows[0]] * (longest - len(rows))] for rows in features]
     return np.asarray(filled, np.float32)
-
-
-def _distinct(queries: Sequence[Phrase]) -> list[str]:
-    return list(dict.fromkeys(phrase.query for phrase in queries))
 
 
 def _first(output: Any) -> Any:
@@ -200,28 +206,9 @@ def _select(
 ) -> Detections:
     """The best boxes of each query of one image; queries of one text get the same ones."""
     size_wh = (image.shape[1], image.shape[0])
-    boxes, scores, indices = [], [], []
-    for index, phrase in enumerate(queries):
-        slot = texts.index(phrase.query)
-        kept_boxes, kept_scores = _best_boxes(raw[:4], raw[4 + slot], placement, size_wh, score_min)
-        boxes.append(kept_boxes)
-        scores.append(kept_scores)
-        indices.append(np.full(len(kept_scores), index, np.int64))
-    detections = Detections(np.concatenate(boxes), np.concatenate(scores), np.concatenate(indices))
+    boxes, scores, slots, _ = read_boxes(
+        raw, placement, num_texts=len(texts), size_wh=size_wh, score_min=score_min
+    )
+    indices, rows = hand_out(queries, slots, scores)
+    detections = Detections(boxes[rows], scores[rows], indices)
     return drop_unfit_boxes(detections, size_wh=size_wh)
-
-
-def _best_boxes(
-    raw_boxes: np.ndarray,
-    raw_scores: np.ndarray,
-    placement: Placement,
-    size_wh: tuple[int, int],
-    score_min: float,
-) -> tuple[np.ndarray, np.ndarray]:
-    columns = np.flatnonzero(raw_scores >= score_min - 0.001)
-    center, half = raw_boxes[:2, columns].T, raw_boxes[2:, columns].T / 2
-    framed = placement.to_frame(np.concatenate([center - half, center + half], axis=1))
-    boxes, scores, _ = round_detections(framed, raw_scores[columns], size_wh=size_wh)
-    sure = scores >= score_min
-    rows = suppress(boxes[sure], scores[sure])[:_BOXES_PER_QUERY]
-    return boxes[sure][rows], scores[sure][rows]

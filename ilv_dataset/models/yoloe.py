@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from ilv_dataset.boxes import drop_unfit_boxes, round_detections
+from ilv_dataset.boxes import drop_unfit_boxes
 from ilv_dataset.models.clip_text import cached_mobile_clip
 from ilv_dataset.models.open_vocabulary import (
-    best_of_texts,
     distinct_texts,
     hand_out,
     masks_fit,
     rank_boxes,
+    read_boxes,
 )
 from ilv_dataset.models.protocols import TextEncoder
 from ilv_dataset.models.runtime import (
@@ -42,6 +42,7 @@ class YoloeDetector:
     """Runs YOLOE once for a batch of frames, whatever their prompts."""
 
     needs_source_objects = False
+    is_independent = False  # masks of all queries share the memory
 
     def __init__(
         self,
@@ -138,18 +139,14 @@ class YoloeDetector:
 
         `raw` is (4 + texts + K, anchors), boxes as centre and size, K mask coefficients.
         """
-        slots, columns = np.nonzero(raw[4 : 4 + num_texts] >= SCORE_MIN - 0.001)  # NaN is not
-        center, half = raw[:2, columns].T, raw[2:4, columns].T / 2
-        framed = placement.to_frame(np.concatenate([center - half, center + half], axis=1))
-        boxes, scores, kept = round_detections(framed, raw[4 + slots, columns], size_wh=size_wh)
-        slots, columns = slots[kept], columns[kept]
-        sure = np.flatnonzero(scores >= SCORE_MIN)
-        rows = sure[best_of_texts(boxes[sure], scores[sure], slots[sure], num_texts=num_texts)]
+        boxes, scores, slots, anchors = read_boxes(
+            raw, placement, num_texts=num_texts, size_wh=size_wh, score_min=SCORE_MIN
+        )
         return Candidates(
-            boxes[rows],
-            scores[rows],
-            slots[rows],
-            raw[4 + num_texts :, columns[rows]].T,
+            boxes,
+            scores,
+            slots,
+            raw[4 + num_texts :, anchors].T,
             prototypes,
             placement,
             (self._side_px, self._side_px),

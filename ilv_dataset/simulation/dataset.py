@@ -19,6 +19,7 @@ from ilv_dataset.formats import files
 from ilv_dataset.formats.example import encode_example
 from ilv_dataset.formats.tfrecord import frame_record
 from ilv_dataset.simulation.episodes import render_episode
+from ilv_dataset.simulation.expert import STEP_M
 from ilv_dataset.simulation.features import encode_features, features_json
 from ilv_dataset.simulation.stage import import_pybullet
 
@@ -38,6 +39,7 @@ def simulate(
     seed: int = 0,
     workers: int = 1,
     episodes_per_shard: int = EPISODES_PER_SHARD,
+    step_m: float = STEP_M,
     on_episode: Callable[[int], None] | None = None,
 ) -> Path:
     """Writes OUT/ilv_demo/1.0.0, which `tfds.builder_from_directory` opens; returns that folder.
@@ -47,6 +49,7 @@ def simulate(
 
     Args:
         episodes: in all splits together; the last sixth are `val`, the others `train`.
+        step_m: what the gripper moves in a step at most, metres; 0.04 gives some 45 steps.
         on_episode: called after each episode with how many are rendered.
 
     Raises:
@@ -65,7 +68,7 @@ def simulate(
         unfinished = folder.with_name(f".{DATASET_VERSION}.unfinished")
         _clear(unfinished)
         splits = plan_splits(episodes, episodes_per_shard)
-        with _render_records(episodes, seed, workers) as records:
+        with _render_records(episodes, seed, workers, step_m) as records:
             sizes = _write_splits(unfinished, splits, _count(records, on_episode))
         (unfinished / "features.json").write_text(features_json(), encoding="utf-8")
         (unfinished / "dataset_info.json").write_text(_info_json(splits, sizes), encoding="utf-8")
@@ -90,15 +93,17 @@ def plan_splits(episodes: int, episodes_per_shard: int) -> dict[str, tuple[int, 
     }
 
 
-def render_record(index: int, *, seed: int) -> bytes:
+def render_record(index: int, *, seed: int, step_m: float = STEP_M) -> bytes:
     """One episode as a serialized Example."""
-    return encode_example(encode_features(render_episode(index, seed=seed)))
+    return encode_example(encode_features(render_episode(index, seed=seed, step_m=step_m)))
 
 
 @contextmanager
-def _render_records(episodes: int, seed: int, workers: int) -> Iterator[Iterator[bytes]]:
+def _render_records(
+    episodes: int, seed: int, workers: int, step_m: float
+) -> Iterator[Iterator[bytes]]:
     """All records in order, from this process or from several of their own."""
-    render = partial(render_record, seed=seed)
+    render = partial(render_record, seed=seed, step_m=step_m)
     if workers == 1:
         yield map(render, range(episodes))
         return

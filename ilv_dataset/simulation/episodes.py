@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ilv_dataset.simulation.expert import STEP_M
 from ilv_dataset.simulation.plans import CASES, Plan, draw_plan
 from ilv_dataset.simulation.render import World
 from ilv_dataset.simulation.shading import label_boxes
@@ -33,11 +34,15 @@ class Episode:
         return tuple(thing.name for thing in self.plan.scene.things)
 
 
-def render_episode(index: int, *, seed: int) -> Episode:
-    """The episode of that number: the same for a seed, whatever was rendered before it."""
+def render_episode(index: int, *, seed: int, step_m: float = STEP_M) -> Episode:
+    """The episode of that number: the same for a seed, whatever was rendered before it.
+
+    Args:
+        step_m: what the gripper moves in a step at most, metres: smaller ones, longer episodes.
+    """
     case = CASES[index % len(CASES)]
     for draw in range(DRAWS):
-        plan = draw_plan(case, np.random.default_rng([seed, index, draw]))
+        plan = draw_plan(case, np.random.default_rng([seed, index, draw]), step_m=step_m)
         pictures = None if plan is None else _take_pictures(plan)
         if plan is not None and pictures is not None:
             return Episode(index, seed, plan, pictures)

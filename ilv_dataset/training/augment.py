@@ -60,14 +60,6 @@ def augment_scene(
     return sample
 
 
-def plain_sample(scene: TrainingScene, *, size_px: int) -> Sample:
-    """The still as it is, at another size."""
-    scale = size_px / max(scene.rgb.shape[:2])
-    matrix = np.array([[scale, 0, 0], [0, scale, 0]])
-    boxes = move_boxes(scene.boxes_xyxy, matrix)
-    return _select(scene, warp(scene.rgb, matrix, size_px), boxes, boxes, scale)
-
-
 def warp(rgb: np.ndarray, matrix: np.ndarray, size_px: int) -> np.ndarray:
     """Draws a picture through a (2, 3) matrix of pixel edges into a square, grey around it."""
     # OpenCV's coordinates are of pixel centres, half a pixel from the edges.

@@ -26,6 +26,7 @@ from ilv_dataset.training.detector_batches import (
     DetectorConfig,
     lr_at,
     make_batch,
+    shows_stacked,
     size_at,
 )
 from ilv_dataset.training.detector_loss import DetectionLoss
@@ -139,6 +140,7 @@ def train(
             pixels = batch.images.to(memory_format=torch.channels_last).float() / 255
             with torch.autocast("cpu", dtype=torch.bfloat16):
                 outputs = trainee.model.predict(pixels, txt_feats=batch.features)
+            loss_of.prefers_small = shows_stacked(trainee.step, config)
             loss, parts = loss_of(outputs, batch.targets)
             trainee.optimizer.zero_grad(set_to_none=True)
             loss.backward()

@@ -36,6 +36,10 @@ class DetectorConfig:
     # never seen score low (measured: recall 0.44 where seen pairs had 0.76).
     recolour_share: float = 0.25
     recolour_after: float = 0.3368  # of the steps
+    # What lies in or on another thing is rare and hard: from here on it is given its anchors, see
+    # DetectionLoss.prefers_small, and shown more (measured: 0.55 right without, others 0.99).
+    stacked_after: float = 0.76  # of the steps
+    stacked_share: float = 0.4  # of the pictures, beside those that have such things anyway
 
     @property
     def num_steps(self) -> int:
@@ -59,6 +63,11 @@ def lr_at(step: int, config: DetectorConfig) -> float:
 def size_at(step: int, config: DetectorConfig) -> int:
     """The side of the pictures of a step, pixels."""
     return config.small_px if step < config.small_share * config.num_steps else config.input_px
+
+
+def shows_stacked(step: int, config: DetectorConfig) -> bool:
+    """Whether things in and on others are shown more and get their anchors."""
+    return step >= config.stacked_after * config.num_steps
 
 
 def scenes_at(step: int, num_scenes: int, config: DetectorConfig) -> list[int]:
@@ -96,6 +105,8 @@ def make_batch(
     rows = list(enumerate(scenes_at(step, len(scenes), config)))
     for slot, row in rows[rank :: config.workers]:
         rng = np.random.default_rng([config.seed, step, slot])
+        if shows_stacked(step, config) and rng.random() < config.stacked_share:
+            row = scenes.stacked[int(rng.integers(len(scenes.stacked)))]
         sample = augment_scene(scenes[row], rng, size_px=side_px, recolour_share=share)
         pictures.append(sample.rgb)
         boxes.append(sample.boxes_xyxy)

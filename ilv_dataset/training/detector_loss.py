@@ -28,7 +28,14 @@ class Targets:
 
 
 class DetectionLoss:
-    """Loss of one batch; the last prompts are all nouns, then all colours."""
+    """Loss of one batch; the last prompts are all nouns, then all colours.
+
+    `prefers_small`: an anchor that two boxes claim goes to the smaller one, for the larger has
+    others. Source: FCOS (arXiv:1904.01355), section 3.1. ultralytics gives it to the box that
+    its prediction overlaps more; then what lies in a tray is hardly ever learned.
+    """
+
+    prefers_small = False
 
     def __init__(self, model: Any, *, num_nouns: int, num_colours: int) -> None:
         from ultralytics.utils.loss import BboxLoss
@@ -39,6 +46,8 @@ class DetectionLoss:
             topk=_TOP_ANCHORS, num_classes=1, alpha=0.5, beta=6.0,
             stride=self._head.stride.tolist(),
         )  # fmt: skip
+        self._settle_claims = self._assigner.select_highest_overlaps
+        self._assigner.select_highest_overlaps = self._settle
         self._box_loss = BboxLoss(self._head.reg_max)
         self._num_nouns, self._num_colours = num_nouns, num_colours
 
@@ -88,6 +97,8 @@ class DetectionLoss:
         sure = (chances @ targets.truth[..., -num_words:].transpose(1, 2) / 2).exp()
         labels = torch.arange(num_boxes).view(1, -1, 1).expand(len(scores), -1, 1)
         self._assigner.num_classes = num_boxes
+        corners = targets.boxes_xyxy
+        self._areas = (corners[..., 2:] - corners[..., :2]).prod(2, keepdim=True).clamp(min=1)
         _, goals, weights, chosen, _ = self._assigner(
             sure,
             boxes.detach() * strides,
@@ -97,6 +108,12 @@ class DetectionLoss:
             targets.is_box,
         )
         return weights.float(), goals, chosen.bool()
+
+    def _settle(self, claims: Any, overlaps: Any, num_boxes: int, metric: Any) -> Any:
+        """Settles which box gets an anchor, (B, G, A) claims; see `prefers_small`."""
+        if self.prefers_small:
+            overlaps = claims / self._areas
+        return self._settle_claims(claims, overlaps, num_boxes, metric)
 
     def _word_loss(self, scores: Any, weights: Any, truth: Any, chosen: Any, total: Any) -> Any:
         """Cross-entropy of the right noun and the right colour at the anchors of boxes."""

@@ -5,29 +5,30 @@ The detector is asked as the pipeline asks it; one phrase's boxes never depend o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from ilv_dataset.agreement import judge_candidate
 from ilv_dataset.batches import batched
-from ilv_dataset.boxes import box_areas_px, box_ious
-from ilv_dataset.lexicon import singular
-from ilv_dataset.models import Detector
-from ilv_dataset.phrases import make_query
-from ilv_dataset.records import Candidate, Detections, Frame, Phrase, Sighting
+from ilv_dataset.boxes import AREA_MIN_PX, box_areas_px, box_ious
+from ilv_dataset.crop_scores import RIGHT_IOU, Share, as_phrase
+from ilv_dataset.lexicon import add_s, singular
+from ilv_dataset.masks import mask_areas_px, mask_boxes_xyxy
+from ilv_dataset.models import Detector, Segmenter
+from ilv_dataset.records import Box, Candidate, Detections, Frame, Sighting
 from ilv_dataset.training.prompts import Vocabulary
 from ilv_dataset.training.scenes import TrainingScene
 
-RIGHT_IOU = 0.5  # Source: issue 4, as COCO's AP50
 # What is asked for can be seen. Source: FACTS.md, section 6: smaller things are right in 70 %.
 CLEAR_SIDE_PX, CLEAR_AREA_PX = 18.0, 100
 WORDED_SHARE = 0.3  # of the phrases have an article, a plural or another wording
 _ABSENT_PER_SCENE = 4
 _BATCH_SCENES = 16
 PRESENT, ABSENT_RANDOM, ABSENT_ALIKE = "present", "absent-random", "absent-alike"
-_WORDINGS = (
+# Their text vector is the plain name's, see `word_text`.
+_SAME_WORDINGS = (
     "the {name}",
     "a {name}",
     "{names}",
@@ -39,6 +40,25 @@ _WORDINGS = (
     "{colour} coloured {noun}",
     "one of the {names}",
 )
+# Their text vector is another than the plain name's. Source: ours, after what the instructions of
+# Bridge and RT-1 have: "blue plastic bottle", "yellow egg shape", "green object", "metal pot".
+_OTHER_WORDINGS = (
+    "two {names}",
+    "both {names}",
+    "shiny {name}",
+    "pretty little {name}",
+    "empty {name}",
+    "bright {name}",
+    "{colour} plastic {noun}",
+    "metal {name}",
+    "{name} object",
+    "{colour} toy {noun}",
+    "robot's {name}",
+    "{noun} which looks {colour}",
+)
+
+
+WordName = Callable[[str, str, np.random.Generator], str]  # (colour, noun, rng) -> phrase
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +81,8 @@ class Reply:
     is_right: bool
     is_accepted: bool  # by the verifier `agreement`
     shown: str  # name of the thing that the box fits best; "" where it meets none
+    # Whether the box of the mask, by which the crop is cut, is right; None without a mask.
+    is_cut_right: bool | None = None
 
 
 def ask_scene(
@@ -69,6 +91,7 @@ def ask_scene(
     rng: np.random.Generator,
     *,
     only: frozenset[tuple[str, str]] | None = None,
+    word: WordName | None = None,
 ) -> list[Question]:
     """Asks for every thing that is clearly seen, and for as many absent ones as ABSENT_PER_SCENE.
 
@@ -76,12 +99,14 @@ def ask_scene(
 
     Args:
         only: (colour, noun) of the things that are asked for; None for all.
+        word: makes the phrases of names; None for `word_name`.
     """
+    word = word or word_name
     there = list(zip(scene.colours, scene.nouns, strict=True))
     sides = np.sqrt(box_areas_px(scene.boxes_xyxy))
     clear = np.flatnonzero((sides >= CLEAR_SIDE_PX) & (scene.visible_px >= CLEAR_AREA_PX))
     questions = [
-        Question(word_name(*there[row], rng), *there[row], int(row), PRESENT)
+        Question(word(*there[row], rng), *there[row], int(row), PRESENT)
         for row in clear
         if only is None or there[row] in only
     ]
@@ -92,17 +117,25 @@ def ask_scene(
         kind = ABSENT_RANDOM if number % 2 else ABSENT_ALIKE
         pool = free if kind == ABSENT_RANDOM else alike
         pair = pool[int(rng.integers(len(pool)))]
-        questions.append(Question(word_name(*pair, rng), *pair, None, kind))
+        questions.append(Question(word(*pair, rng), *pair, None, kind))
     return questions
 
 
 def word_name(colour: str, noun: str, rng: np.random.Generator) -> str:
-    """The name as it is, or in WORDED_SHARE of cases in other words."""
-    name = f"{colour} {noun}"
+    """The name as it is, or in WORDED_SHARE of cases in words that mean the same to `word_text`."""
     if rng.random() >= WORDED_SHARE:
-        return name
-    wording = _WORDINGS[int(rng.integers(len(_WORDINGS)))]
-    return wording.format(
+        return f"{colour} {noun}"
+    return _fill_wording(_SAME_WORDINGS, colour, noun, rng)
+
+
+def reword_name(colour: str, noun: str, rng: np.random.Generator) -> str:
+    """The name in words of which `word_text` makes something else."""
+    return _fill_wording(_OTHER_WORDINGS, colour, noun, rng)
+
+
+def _fill_wording(wordings: Sequence[str], colour: str, noun: str, rng: np.random.Generator) -> str:
+    name = f"{colour} {noun}"
+    return wordings[int(rng.integers(len(wordings)))].format(
         name=name,
         names=f"{colour} {plural(noun)}",
         noun=noun,
@@ -118,33 +151,34 @@ def plural(noun: str) -> str:
     >>> plural("mug"), plural("toy knife"), plural("broccoli")
     ('mugs', 'toy knives', 'broccoli')
     """
-    if noun.endswith(("fe", "f")):
-        form = noun.rstrip("fe") + "ves"
-    elif noun.endswith("y") and noun[-2:-1] not in "aeiou":
-        form = noun[:-1] + "ies"
-    else:
-        form = noun + ("es" if noun.endswith(("s", "x", "z", "ch", "sh")) else "s")
+    form = noun.rstrip("fe") + "ves" if noun.endswith(("fe", "f")) else add_s(noun)
     return form if singular(form.split()[-1]) == noun.split()[-1] else noun
 
 
 def answer_questions(
-    detector: Detector, asked: Sequence[tuple[TrainingScene, Sequence[Question]]]
+    detector: Detector,
+    asked: Sequence[tuple[TrainingScene, Sequence[Question]]],
+    *,
+    segmenter: Segmenter | None = None,
 ) -> list[Reply]:
-    """Asks the detector for every phrase; the best box of each is its answer."""
+    """Asks the detector for every phrase; the best box of each is its answer.
+
+    Args:
+        segmenter: cuts out what is in the boxes, as the pipeline does before its verifier sees it;
+            None for the verdict on boxes alone.
+    """
     replies: list[Reply] = []
     for batch in batched(asked, _BATCH_SCENES):
         frames = [Frame("image", 0, scene.rgb) for scene, _ in batch]
-        phrases = [[_as_phrase(one.text) for one in questions] for _, questions in batch]
+        phrases = [[as_phrase(one.text) for one in questions] for _, questions in batch]
         for (scene, questions), found in zip(batch, detector(frames, phrases), strict=True):
-            replies += [
-                _judge(scene, question, number, found) for number, question in enumerate(questions)
-            ]
+            replies += _judge_scene(scene, questions, found, segmenter)
     return replies
 
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """Shares of the questions; of none, 0."""
+    """Shares of the questions, rounded; of none, 0."""
 
     num_present: int
     num_absent: int
@@ -153,10 +187,11 @@ class Rates:
     absent_random: float  # of the absent names at random: accepted
     absent_alike: float  # of those that share a word
     absent: float  # of both
+    intervals_95: Mapping[str, tuple[float, float]]  # of the shares, by their names; none of none
 
 
 def rates(replies: Sequence[Reply], *, score_min: float | None = None) -> Rates:
-    """The shares at a threshold; None: what the verifier accepts."""
+    """The shares at a threshold; None: what the verifier accepts, cut as it would be."""
     kinds: dict[str, list[Reply]] = {PRESENT: [], ABSENT_RANDOM: [], ABSENT_ALIKE: []}
     for reply in replies:
         kinds[reply.question.kind].append(reply)
@@ -165,15 +200,27 @@ def rates(replies: Sequence[Reply], *, score_min: float | None = None) -> Rates:
         for kind, rows in kinds.items()
     }
     present = kinds[PRESENT]
-    absent = taken[ABSENT_RANDOM] + taken[ABSENT_ALIKE]
+    is_right = [r.is_right for r in present]
+    if score_min is None:
+        is_right = [r.is_right if r.is_cut_right is None else r.is_cut_right for r in present]
+    shares = {
+        "right": _share([reply.is_right for reply in present]),
+        "recall": _share(
+            [right and ok for right, ok in zip(is_right, taken[PRESENT], strict=True)]
+        ),
+        "absent_random": _share(taken[ABSENT_RANDOM]),
+        "absent_alike": _share(taken[ABSENT_ALIKE]),
+        "absent": _share(taken[ABSENT_RANDOM] + taken[ABSENT_ALIKE]),
+    }
     return Rates(
         num_present=len(present),
-        num_absent=len(absent),
-        right=_share([reply.is_right for reply in present]),
-        recall=_share([r.is_right and ok for r, ok in zip(present, taken[PRESENT], strict=True)]),
-        absent_random=_share(taken[ABSENT_RANDOM]),
-        absent_alike=_share(taken[ABSENT_ALIKE]),
-        absent=_share(absent),
+        num_absent=shares["absent"].total,
+        **{name: round(share.value or 0.0, 4) for name, share in shares.items()},
+        intervals_95={
+            name: (round(share.interval[0], 4), round(share.interval[1], 4))
+            for name, share in shares.items()
+            if share.interval
+        },
     )
 
 
@@ -184,44 +231,81 @@ def threshold_at(replies: Sequence[Reply], *, absent_max: float) -> float:
     return float(np.nextafter(scores[-1 - allowed], 2)) if scores else 0.0
 
 
-def _share(rows: Sequence[bool]) -> float:
-    return round(sum(rows) / len(rows), 4) if rows else 0.0
+def _share(rows: Sequence[bool]) -> Share:
+    return Share(sum(rows), len(rows))
 
 
-def _as_phrase(text: str) -> Phrase:
-    return Phrase(text, 0, len(text), make_query(text), "object")
+def _judge_scene(
+    scene: TrainingScene,
+    questions: Sequence[Question],
+    found: Detections,
+    segmenter: Segmenter | None,
+) -> list[Reply]:
+    rows = {number: _best_row(found, number) for number in range(len(questions))}
+    seen = [row for row in rows.values() if row is not None]
+    masks: dict[int, np.ndarray] = {}
+    if segmenter is not None and seen:
+        (cut,) = segmenter([scene.rgb], [found.boxes_xyxy[seen]])
+        masks = dict(zip(seen, cut.masks, strict=True))
+    return [
+        Reply(question, 0.0, False, False, "")
+        if (row := rows[number]) is None
+        else _judge(
+            scene, question, found.boxes_xyxy[row], float(found.scores[row]), masks.get(row)
+        )
+        for number, question in enumerate(questions)
+    ]
 
 
-def _judge(scene: TrainingScene, question: Question, number: int, found: Detections) -> Reply:
+def _best_row(found: Detections, number: int) -> int | None:
     rows = np.flatnonzero(found.query_indices == number)
-    if not len(rows):
-        return Reply(question, 0.0, False, False, "")
-    best = rows[found.scores[rows].argmax()]
-    box = found.boxes_xyxy[best]
+    return int(rows[found.scores[rows].argmax()]) if len(rows) else None
+
+
+def _judge(
+    scene: TrainingScene, question: Question, box: np.ndarray, score: float, mask: np.ndarray | None
+) -> Reply:
     ious = box_ious(box, scene.boxes_xyxy)
     shown = int(ious.argmax())
-    is_right = question.row == shown and bool(ious[shown] >= RIGHT_IOU)
-    score = float(found.scores[best])
+    cut_box = None if mask is None else mask_boxes_xyxy(mask[None])[0]
     return Reply(
-        question, score, is_right, _is_accepted(scene, box, score, question.text),
+        question,
+        score,
+        _is_right(scene, question, box),
+        _is_accepted(scene, question, box, score, mask),
         scene.names[shown] if ious[shown] > 0 else "",
-    )  # fmt: skip
+        None if cut_box is None else _is_right(scene, question, cut_box),
+    )
 
 
-def _is_accepted(scene: TrainingScene, box: np.ndarray, score: float, text: str) -> bool:
-    """Whether the verifier takes the box, seen in one frame and without a mask."""
-    x0, y0, x1, y1 = (float(edge) for edge in box)
+def _is_right(scene: TrainingScene, question: Question, box: np.ndarray) -> bool:
+    ious = box_ious(box, scene.boxes_xyxy)
+    return question.row == int(ious.argmax()) and bool(ious.max() >= RIGHT_IOU)
+
+
+def _is_accepted(
+    scene: TrainingScene, question: Question, box: np.ndarray, score: float, mask: np.ndarray | None
+) -> bool:
+    """Whether the verifier takes what was cut out, seen in one frame and asked for alone."""
     height, width = scene.rgb.shape[:2]
+    area_px = None if mask is None else int(mask_areas_px(mask[None])[0])
+    if area_px is not None and area_px < AREA_MIN_PX:
+        return False
     sighting = Sighting(
         camera="image",
         frame_index=0,
         size_wh=(width, height),
-        box_xyxy=(x0, y0, x1, y1),
+        box_xyxy=_as_box(box),
         box_score=score,
         rival_score=0.0,
-        mask_box_xyxy=None,
-        mask_area_px=None,
+        mask_box_xyxy=None if mask is None else _as_box(mask_boxes_xyxy(mask[None])[0]),
+        mask_area_px=area_px,
         mask_score=None,
         color_rgb=(0.0, 0.0, 0.0),
     )
-    return judge_candidate(Candidate(b"", text, sighting, ())).value == "match"
+    return judge_candidate(Candidate(b"", question.text, sighting, ())).value == "match"
+
+
+def _as_box(edges: np.ndarray) -> Box:
+    x0, y0, x1, y1 = (float(edge) for edge in edges)
+    return (x0, y0, x1, y1)

@@ -2,7 +2,8 @@
 
 `python -m ilv_dataset.training export --work DIR --check DIR --known DIR --new DIR --out DIR`
 writes the weights, the training log and the scores, side by side. The threshold is set on
---check alone; no training and no choice looks at --known and --new.
+--check alone; no training and no choice looks at --known and --new: folders that share the seed of
+a still are refused, those of --scenes, that it learned from, among them.
 """
 
 from __future__ import annotations
@@ -15,23 +16,29 @@ import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ilv_dataset.agreement import LIMITS
+from ilv_dataset.errors import ConfigError
 from ilv_dataset.models.bundled import load_tensors, save_tensors
-from ilv_dataset.models.protocols import Detector
+from ilv_dataset.models.protocols import Detector, Segmenter
+from ilv_dataset.models.segmenter import load_segmenter
 from ilv_dataset.models.word_rivals import Rivals, encode_rivals
 from ilv_dataset.models.yolo_world import YoloWorldDetector
+from ilv_dataset.simulation.stills import HELD_OUT, PAIRS
 from ilv_dataset.training.detector import CONFIG, LOG, WEIGHTS
 from ilv_dataset.training.detector_scores import (
     PRESENT,
     Reply,
+    WordName,
     answer_questions,
     ask_scene,
     rates,
+    reword_name,
     threshold_at,
 )
 from ilv_dataset.training.prompts import Vocabulary, vocabulary_of
@@ -54,10 +61,13 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--check", type=Path, required=True, help="stills to set the threshold on")
     parser.add_argument("--known", type=Path, required=True, help="stills of known names")
     parser.add_argument("--new", type=Path, required=True, help="stills with held-out names")
+    parser.add_argument("--scenes", type=Path, help="stills that it learned from")
+    parser.add_argument("--segmenter", default="sam:tabletop", help="that the product uses with it")
     parser.add_argument("--out", type=Path, required=True, help="folder of the three files")
     args = parser.parse_args(arguments)
+    check_apart([path for path in (args.scenes, args.check, args.known, args.new) if path])
     known, new, check = (SceneFolder(path) for path in (args.known, args.new, args.check))
-    words = vocabulary_of(known.pairs())
+    words = vocabulary_of([pair for pair in PAIRS if pair not in HELD_OUT])
     weights = args.out / f"{NAME}.safetensors"
     args.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
@@ -72,10 +82,38 @@ def main(arguments: Sequence[str]) -> None:
         "input_px": use.input_px,
         "rival_weight": use.rivals.weight,
         "score_shift": round(use.rivals.shift, 4),
-        **measure(open_detector(weights), known, new, words),
+        "segmenter": args.segmenter,
+        **measure(open_detector(weights), args.segmenter, known, new, words),
     }
     text = json.dumps(scores, indent=1) + "\n"
     (args.out / f"{NAME}.scores.json").write_text(text, encoding="utf-8")
+
+
+def check_apart(folders: Sequence[Path]) -> None:
+    """Sees to it that no still is in two folders.
+
+    Raises: ConfigError where one is, or where a folder has no stills.
+    """
+    seeds = [seeds_of(folder) for folder in folders]
+    for one, other in itertools.combinations(range(len(folders)), 2):
+        if shared := seeds[one] & seeds[other]:
+            raise ConfigError(
+                f"{folders[one]} and {folders[other]} share {len(shared)} stills, the first of seed"
+                f" {min(shared)}; scores of what was learned from say nothing"
+            )
+
+
+def seeds_of(folder: Path) -> frozenset[int]:
+    """The seeds of all stills of a folder."""
+    files = sorted(folder.glob("scenes-*.npz"))
+    if not files:
+        raise ConfigError(f"no scenes-*.npz in {folder}; python -m ilv_dataset.training scenes")
+    return frozenset(int(seed) for path in files for seed in _read_seeds(path))
+
+
+def _read_seeds(path: Path) -> np.ndarray:
+    with np.load(path, allow_pickle=False) as stored:
+        return np.asarray(stored["seeds"])
 
 
 def open_detector(weights: Path) -> YoloWorldDetector:
@@ -102,11 +140,12 @@ def choose_use(source: Path, target: Path, check: SceneFolder, words: Vocabulary
     """
     best, most = None, -1.0
     for input_px, weight in itertools.product(_INPUTS_PX, _RIVAL_WEIGHTS):
-        use = Use(input_px, Rivals(words.nouns, words.colours, weight))
+        alike = tuple(tuple(sorted(group)) for group in words.alike)
+        use = Use(input_px, Rivals(words.nouns, words.colours, weight, alike=alike))
         write_weights(source, target, use, {})
         detector = open_detector(target)
-        olds = ask_all(detector, check, words, seed=0)
-        news = ask_all(detector, check, words, seed=0, is_new=True)
+        olds = ask_all(detector, check, words, seed=0, only=frozenset(words.pairs))
+        news = ask_all(detector, check, words, seed=0, only=HELD_OUT)
         score = threshold_at(olds, absent_max=ABSENT_MAX)
         found = rates(olds, score_min=score)
         total = found.right + found.recall + rates(news).right
@@ -141,36 +180,42 @@ def ask_all(
     words: Vocabulary,
     *,
     seed: int,
-    is_new: bool = False,
+    only: frozenset[tuple[str, str]],
+    word: WordName | None = None,
+    segmenter: Segmenter | None = None,
 ) -> list[Reply]:
-    """Asks for what the stills show, `is_new`: of names that the training never saw alone."""
+    """Asks for what the stills show of the names in `only`, and for absent names of `words`."""
     rng = np.random.default_rng(seed)
-    only = frozenset(scenes.pairs()) - set(words.pairs) if is_new else frozenset(words.pairs)
     shown = (scenes[row] for row in range(len(scenes)))
-    return answer_questions(
-        detector, [(scene, ask_scene(scene, words, rng, only=only)) for scene in shown]
-    )
+    asked = [(scene, ask_scene(scene, words, rng, only=only, word=word)) for scene in shown]
+    return answer_questions(detector, asked, segmenter=segmenter)
 
 
 def measure(
-    detector: Detector, known: SceneFolder, new: SceneFolder, words: Vocabulary
+    detector: Detector, segmenter: str, known: SceneFolder, new: SceneFolder, words: Vocabulary
 ) -> dict[str, Any]:
-    """All scores, as the file beside the weights has them."""
-    groups = {
-        "known": ask_all(detector, known, words, seed=1),
-        "held_out": ask_all(detector, new, words, seed=2, is_new=True),
-    }
-    return {
-        group: {
-            "num_scenes": len(known if group == "known" else new),
+    """All scores, as the file beside the weights has them.
+
+    `verified` is what ships: the verifier's verdict on the box and the mask of a frame, a phrase
+    by itself. `reworded` is the same of phrases that are no two of one vector, see `reword_name`.
+    """
+    cutter = load_segmenter(segmenter, detector_has_masks=False)
+    scores = {}
+    for seed, (group, scenes, only) in enumerate(
+        (("known", known, frozenset(words.pairs)), ("held_out", new, HELD_OUT)), 1
+    ):
+        ask = partial(ask_all, detector, scenes, words, seed=seed, only=only, segmenter=cutter)
+        replies = ask()
+        scores[group] = {
+            "num_scenes": len(scenes),
             "verified": asdict(rates(replies)),
+            "reworded": asdict(rates(ask(word=reword_name))),
             "at_threshold": {
                 str(score): asdict(rates(replies, score_min=score)) for score in _THRESHOLDS
             },
             "wrong_names": confusions(replies),
         }
-        for group, replies in groups.items()
-    }
+    return scores
 
 
 def confusions(replies: Sequence[Reply]) -> dict[str, dict[str, int]]:

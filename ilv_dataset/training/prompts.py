@@ -79,7 +79,11 @@ class PromptSampler:
         named = [[pair == name for name in names] for pair in there]
         truth = np.array([n + w + t for n, w, t in zip(named, words, tints, strict=True)], bool)
         truth = truth.reshape(len(there), self.num_names + len(self._word_features))
+        # Whether a mug is a cup nobody knows: where one is there, the other is not asked.
+        alike = {other for noun in nouns for other in self.vocabulary.confused_with(noun)}
+        is_noun_asked = [n not in alike or n in nouns for n in self.vocabulary.nouns]
         is_asked = np.ones(truth.shape[1], bool)
+        is_asked[self.num_names : -len(self.vocabulary.colours)] = is_noun_asked
         if not has_colours:
             present = {noun for _, noun in [*there, *hidden]}
             confused = {other for noun in present for other in self.vocabulary.confused_with(noun)}

@@ -7,6 +7,7 @@ plain arrays: pictures as JPEG, labels as PNG (0: nothing, i + 1: thing i), and 
 from __future__ import annotations
 
 import argparse
+import functools
 import multiprocessing
 import os
 from collections.abc import Sequence
@@ -84,6 +85,20 @@ class SceneFolder:
             visible_px=stored["visible_px"][rows],
         )
 
+    @functools.cached_property
+    def stacked(self) -> tuple[int, ...]:
+        """Rows of the stills that show a thing whose middle lies in the box of a larger one.
+
+        Of all stills where there is none.
+        """
+        rows = []
+        for row, (number, place) in enumerate(self._places):
+            stored = self._files[number]
+            things = slice(*_bounds(stored["thing_ends"], place))
+            if has_stacked(stored["boxes_xyxy"][things]):
+                rows.append(row)
+        return tuple(rows or range(len(self)))
+
     def pairs(self) -> tuple[tuple[str, str], ...]:
         """All (colour, noun) that occur, sorted."""
         return tuple(
@@ -95,6 +110,18 @@ class SceneFolder:
                 }
             )
         )
+
+
+def has_stacked(boxes_xyxy: np.ndarray) -> bool:
+    """Whether the middle of a box (N, 4) lies in a larger box.
+
+    >>> has_stacked(np.array([[0.0, 0, 9, 9], [4, 4, 8, 8]]))
+    True
+    """
+    areas = (boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]).prod(axis=1)
+    middles = (boxes_xyxy[:, None, :2] + boxes_xyxy[:, None, 2:]) / 2
+    inside = ((middles > boxes_xyxy[:, :2]) & (middles < boxes_xyxy[:, 2:])).all(axis=2)
+    return bool((inside & (areas[:, None] < areas) & (areas[:, None] > 0)).any())
 
 
 def masks_of(labels: np.ndarray, num_things: int) -> np.ndarray:

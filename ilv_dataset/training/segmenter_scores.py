@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ilv_dataset.boxes import AREA_MIN_PX
+from ilv_dataset.crop_scores import iou_of_masks
 from ilv_dataset.models.protocols import Segmenter
 from ilv_dataset.training.scenes import TrainingScene
 from ilv_dataset.training.segmenter_samples import inner_point, jitter_box
@@ -46,12 +47,6 @@ PROMPTS: Mapping[str, AskFor] = {
 }
 
 
-def mask_iou(mask: np.ndarray, truth: np.ndarray) -> float:
-    """Intersection over union of two (H, W) masks; 0 where both are empty."""
-    union = int((mask | truth).sum())
-    return int((mask & truth).sum()) / union if union else 0.0
-
-
 def measure_ious(
     segmenter: Segmenter, scenes: Sequence[TrainingScene], prompt: str
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -70,7 +65,7 @@ def measure_ious(
         asked = [PROMPTS[prompt](*pair, rng) for pair in zip(truths, boxes, strict=True)]
         ask = segmenter.segment_points if "point" in prompt else segmenter
         (found,) = ask([scene.rgb], [np.stack(asked)])
-        ious += [mask_iou(*pair) for pair in zip(found.masks, truths, strict=True)]
+        ious += [iou_of_masks(*pair) for pair in zip(found.masks, truths, strict=True)]
         sides += (boxes[:, 2:] - boxes[:, :2]).max(axis=1).tolist()
     return np.array(ious), np.array(sides)
 

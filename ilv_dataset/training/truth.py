@@ -33,7 +33,8 @@ def write_truth(
 ) -> None:
     """Writes pictures as JPEG, and truth.json: COCO with phrases, masks and absent names.
 
-    What is too little seen to be asked for is a crowd: neither there nor absent.
+    All that is seen is there under its name; what is not asked for, for too little of it is seen
+    or because the others alone are, has no phrase.
     """
     from ilv_dataset.simulation.stills import HELD_OUT, PAIRS
 
@@ -63,15 +64,16 @@ def _annotate(
     for row, (name, box, mask) in enumerate(
         zip(scene.names, scene.boxes_xyxy.tolist(), scene.masks(), strict=True)
     ):
+        if not mask.any():
+            continue
         x0, y0, x1, y1 = box
-        known = {"phrase": phrases[row]} if row in phrases else {"iscrowd": 1}
         rows.append(
             {
                 "image_id": image,
                 "name": name,
+                "phrase": phrases.get(row),
                 "bbox": [x0, y0, x1 - x0, y1 - y0],
                 "segmentation": json.loads(encode_rle(mask)),
-                **known,
             }
         )
     return rows

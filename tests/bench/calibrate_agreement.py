@@ -26,6 +26,7 @@ from ilv_dataset.agreement import (
     measure_candidate,
 )
 from ilv_dataset.boxes import box_ious, clip_boxes, rival_score, round_boxes
+from ilv_dataset.crop_scores import RIGHT_IOU
 from ilv_dataset.crops import decode_image
 from ilv_dataset.datasets import find_dataset
 from ilv_dataset.episodes import IndexedSpan, Probe
@@ -43,7 +44,6 @@ from ilv_dataset.simulation.dataset import DATASET_NAME, DATASET_VERSION
 from ilv_dataset.simulation.vocabulary import NOUNS
 from ilv_dataset.source_objects import read_source_objects
 
-RIGHT_IOU = 0.5
 VISIBLE_PX = 100  # of the objects whose boxes are moved; as in the simulation's instructions
 STRIDE = 5  # frames, as `ground` probes them
 SCORE_FLOOR = 0.1  # candidates below the detector's own threshold are looked at too
@@ -151,7 +151,10 @@ def _moved_cases(episodes: Sequence[Sequence[Frame]]) -> Iterator[tuple[float, C
                 box = clip_boxes(_move(truth.boxes_xyxy[row], shift, rng)[None], size_wh=size_wh)
                 (cut,) = segmenter([frame.image], [round_boxes(box)])
                 found = Detections(
-                    round_boxes(box), np.ones(1, np.float32), np.zeros(1, int), cut.masks
+                    round_boxes(box),
+                    np.ones(1, np.float32),
+                    np.zeros(1, int),
+                    np.asarray(cut.masks),
                 )
                 asked = [_phrase(parse_name(truth.names[row]).head)]
                 case = _case(

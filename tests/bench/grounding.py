@@ -17,11 +17,13 @@ from ilv_dataset.simulation.stills import draw_still
 NUM_FRAMES, NUM_PROMPTS, NUM_BOXES = 16, 3, 4
 
 
-def measure_grounding(folder: Path, *, num_rounds: int, has_sam: bool) -> Iterator[Row]:
+def measure_grounding(
+    folder: Path, *, num_episodes: int, num_rounds: int, has_sam: bool
+) -> Iterator[Row]:
     """Rows of frames a span, memory, prompts and, where it is asked for, of SAM ViT-B."""
-    own = timing.run_script("own_grounding.py", folder / "out")
+    own = timing.run_script("own_grounding.py", folder, str(num_episodes))
     yield Row(
-        "ground: frames a span, demo",
+        f"ground: frames a span of {own['steps'] / own['spans']:.0f} steps",
         f"{own['frames'] / own['spans']:.2f} with the cascade",
         f"{own['probes'] / own['spans']:.2f} without",
         own["probes"] / own["frames"],

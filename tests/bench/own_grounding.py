@@ -1,4 +1,4 @@
-"""Grounds the demo with the models that come with the package, in a process of its own.
+"""Grounds simulated episodes, as long as real ones, with the bundled models; a process of its own.
 
 Prints, as JSON, how many frames were looked at, how many there are, and the memory it took.
 """
@@ -18,6 +18,9 @@ from ilv_dataset.planning import ConvertOptions, plan_job
 from ilv_dataset.records import Detections, Frame, Phrase
 from ilv_dataset.shards import ground
 from ilv_dataset.shards.scan import read_index
+from ilv_dataset.simulation.dataset import simulate
+
+STEP_M = 0.03  # episodes about as long as Bridge's, of 38 steps; the row says how long they are
 
 
 class CountingDetector:
@@ -37,13 +40,14 @@ class CountingDetector:
         return self._detector(frames, queries)
 
 
-def main(out: Path) -> dict[str, float]:
-    """Grounds every shard of the demo into `out`."""
-    job = plan_job(ConvertOptions("demo", str(out)))
+def main(folder: Path, num_episodes: int) -> dict[str, float]:
+    """Simulates episodes in `folder`, grounds every shard of them, and counts."""
+    simulate(folder / "data", episodes=num_episodes, seed=1, step_m=STEP_M)
+    job = plan_job(ConvertOptions("demo", str(folder / "out"), data_dir=str(folder / "data")))
     stages.scan_shards(job, job.shards)
     counting = CountingDetector(job.detector)
     ground.detector_of_process = lambda _: counting
-    num_spans = num_probes = 0
+    num_spans = num_probes = num_steps = 0
     for shard in job.shards:
         searched = {
             (row.record_index, row.span)
@@ -56,14 +60,16 @@ def main(out: Path) -> dict[str, float]:
             if (indexed.record_index, indexed.span.number) in searched
         ]
         num_spans += len(spans)
+        num_steps += sum(each.span.step_end - each.span.step_start for each in spans)
         num_probes += sum(len(indexed.probes) for indexed in spans)
     return {
         "spans": num_spans,
         "frames": counting.num_frames,
         "probes": num_probes,
+        "steps": num_steps,
         "memory_mb": timing.peak_memory_mb(),
     }
 
 
 if __name__ == "__main__":
-    print(json.dumps(main(Path(sys.argv[1]))))
+    print(json.dumps(main(Path(sys.argv[1]), int(sys.argv[2]))))

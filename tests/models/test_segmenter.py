@@ -110,7 +110,7 @@ def test_grabcut_stays_inside_its_box_and_the_image():
 
 def test_grabcut_of_a_box_with_nothing_around_it_is_the_box():
     (found,) = GrabCutSegmenter()([np.zeros((10, 12, 3), np.uint8)], [boxes((0, 0, 12, 10))])
-    assert found.masks.all()
+    assert np.asarray(found.masks).all()
 
 
 def test_grabcut_of_odd_images_and_no_boxes():
@@ -368,8 +368,8 @@ def test_a_windowed_sam_gives_the_predictors_mask_of_each_boxes_window(window_ch
         masks, quality, _ = predictor.predict(box=wanted[row] - [x0, y0, x0, y0])
         best = masks[quality.argmax()]
         assert 0 < best.sum() < best.size  # or the comparison would say nothing
-        assert (found.masks[row, y0:y1, x0:x1] == best).mean() > 0.999  # batched sums differ
-        assert found.masks[row].sum() == found.masks[row, y0:y1, x0:x1].sum()
+        assert (found.masks[row][y0:y1, x0:x1] == best).mean() > 0.999  # batched sums differ
+        assert found.masks[row].sum() == found.masks[row][y0:y1, x0:x1].sum()
         assert found.scores[row] == pytest.approx(np.clip(quality.max(), 0, 1), abs=0.0006)
 
 
@@ -395,7 +395,7 @@ def test_what_a_windowed_sam_finds_at_a_point_is_looked_at_again_in_its_box(wind
     encoded.clear()
     (found,) = segmenter.segment_points([image], [points((60, 50))])
     assert encoded == [1, 1]
-    assert 0 < found.masks.sum() < found.masks.size
+    assert 0 < np.asarray(found.masks).sum() < np.asarray(found.masks).size
     np.testing.assert_array_equal(found.masks, expected.masks)
 
 
@@ -409,7 +409,7 @@ def test_sam_of_boxes_that_hold_nothing_of_the_frame_finds_nothing(any_sam):
     nothing = [(300, 300, 400, 400), (-9, 0, 0, 9), (50, 50, 50, 60), (60, 60, 50, 50)]
     (found,) = any_sam([image], [boxes(*nothing, (np.nan, 0, 9, 9), (40, 30, 81, 71))])
     assert found.masks.shape == (6, 100, 120)
-    assert not found.masks[:5].any()
+    assert not np.asarray(found.masks)[:5].any()
     assert found.scores[:5].tolist() == [0, 0, 0, 0, 0]
     (alone,) = any_sam([image], [boxes((40, 30, 81, 71))])
     np.testing.assert_array_equal(found.masks[5], alone.masks[0])
@@ -427,7 +427,7 @@ def test_sam_of_points_outside_the_frame_finds_nothing(any_sam):
     image, _ = draw_disc()
     (found,) = any_sam.segment_points([image], [points((120, 50), (-1, 5), (np.nan, 5))])
     assert found.masks.shape == (3, 100, 120)
-    assert not found.masks.any()
+    assert not np.asarray(found.masks).any()
     assert found.scores.tolist() == [0, 0, 0]
     (none,) = any_sam.segment_points([image], [points()])
     assert none.masks.shape == (0, 100, 120)
@@ -457,7 +457,7 @@ def test_sam_of_grey_and_transparent_files_as_they_are_decoded(any_sam, mode):
     picture.save(stored, "PNG")
     (found,) = any_sam([decode_image(stored.getvalue())], [boxes((40, 30, 81, 71))])
     (expected,) = any_sam([np.array(picture.convert("RGB"))], [boxes((40, 30, 81, 71))])
-    assert expected.masks.any()
+    assert np.asarray(expected.masks).any()
     np.testing.assert_array_equal(found.masks, expected.masks)
 
 
@@ -465,7 +465,7 @@ def test_sam_whose_numbers_are_nan_finds_nothing(any_sam):
     any_sam._model.mask_decoder.iou_token.weight.data.fill_(np.nan)
     image, _ = draw_disc()
     (found,) = any_sam([image], [boxes((40, 30, 81, 71))])
-    assert not found.masks.any()
+    assert not np.asarray(found.masks).any()
     assert found.scores.tolist() == [0]
 
 
@@ -488,8 +488,10 @@ def test_sam_halves_a_batch_that_the_gpu_has_no_memory_for(window_checkpoint):
     encoded = count_encodings(segmenter)
     segmenter._model.image_encoder.register_forward_pre_hook(refuse_above(2))
     (halved,) = segmenter([image], [wanted])
-    assert encoded == [1, 2, 2, 2]  # 7 = 3 + 4, 3 = 1 + 2, 4 = 2 + 2
-    assert (whole.masks == halved.masks).mean() > 0.999
+    assert encoded == [1] * 7  # 7 do not fit, nor 3
+    segmenter([image], [wanted])
+    assert encoded == [1] * 14  # and are not tried again
+    assert (np.asarray(whole.masks) == np.asarray(halved.masks)).mean() > 0.999
     np.testing.assert_allclose(whole.scores, halved.scores, atol=0.0011)
 
 
@@ -502,19 +504,17 @@ def test_sam_halves_the_prompts_that_the_gpu_has_no_memory_for(checkpoint):
     segmenter._model.mask_decoder.transformer.register_forward_pre_hook(refuse_above(2))
     (halved,) = segmenter([image], [wanted])
     assert encoded == [1]
-    assert (whole.masks == halved.masks).mean() > 0.999
+    assert (np.asarray(whole.masks) == np.asarray(halved.masks)).mean() > 0.999
 
 
 def test_sam_of_a_gpu_that_does_not_hold_one_image_says_so(window_checkpoint):
-    import torch
-
     segmenter = load_windowed(window_checkpoint)
     segmenter._model.image_encoder.register_forward_pre_hook(refuse_above(0))
-    with pytest.raises(torch.OutOfMemoryError, match="with 1 images"):
+    with pytest.raises(ConfigError, match="the GPU has no memory for a single frame"):
         segmenter([np.zeros((9, 9, 3), np.uint8)], [boxes((0, 0, 9, 9))])
 
 
-@pytest.mark.parametrize("change", ["architecture", "zoom", "none", "tensor"])
+@pytest.mark.parametrize("change", ["architecture", "zoom", "endless", "none", "tensor", "layer"])
 def test_a_safetensors_file_that_is_no_sam_is_refused(change, window_checkpoint, tmp_path):
     from ilv_dataset.models.bundled import load_tensors, save_tensors
 
@@ -523,6 +523,10 @@ def test_a_safetensors_file_that_is_no_sam_is_refused(change, window_checkpoint,
         metadata["architecture"] = metadata["architecture"].replace('"width": 32', '"width": 33')
     elif change == "zoom":
         metadata["zoom"] = "{}"
+    elif change == "endless":
+        metadata["zoom"] = '{"box_share": Infinity, "point_share": 0.5}'
+    elif change == "layer":  # another name of a layer that would make a hundred million
+        tensors["mask_decoder.iou_prediction_head.layers.99999999.bias"] = np.zeros(1, np.float16)
     elif change == "none":
         metadata = {}
     else:

@@ -32,10 +32,10 @@ def noise(seed: int = 0) -> Frame:
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
     """Random weights whose scores are not all 0."""
-    model = build_world(SIZES)
     import torch
 
     torch.manual_seed(0)
+    model = build_world(SIZES)
     for head in model.model[-1].cv4:
         torch.nn.init.constant_(head.bias, -1)
         torch.nn.init.constant_(head.logit_scale, 0)
@@ -68,6 +68,15 @@ def test_the_same_weights_are_the_same_bytes(weights, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["again.safetensors"]
 
 
+def test_a_number_stays_a_number_without_dimensions(tmp_path):
+    tensors = {"scale": np.float32(3), "turned": np.arange(6, dtype=np.float32).reshape(2, 3).T}
+    save_tensors(tmp_path / "few.safetensors", tensors, {})
+    loaded, _ = load_tensors(tmp_path / "few.safetensors")
+    assert loaded["scale"].shape == ()
+    assert loaded["scale"] == 3
+    assert loaded["turned"].tolist() == [[0, 3], [1, 4], [2, 5]]
+
+
 def test_a_loaded_network_says_what_the_saved_one_said(weights):
     import torch
 
@@ -86,6 +95,14 @@ def test_a_loaded_network_says_what_the_saved_one_said(weights):
             outputs.append(network.predict(images, txt_feats=features[None])[0])
     assert outputs[0].shape == (2, 4 + 2, 84)  # 8 x 8 + 4 x 4 + 2 x 2 anchors
     torch.testing.assert_close(outputs[0], outputs[1], atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("is_guided", [False, True])
+def test_answers_depend_on_each_other_where_the_neck_sees_the_prompts(is_guided, tmp_path):
+    sizes = WorldSizes(width=0.125, is_guided=is_guided, num_classes=8)
+    save_world(tmp_path / "w.safetensors", build_world(sizes), sizes, {})
+    detector = YoloWorldDetector(tmp_path / "w.safetensors", spec="", device="cpu")
+    assert detector.is_independent is not is_guided
 
 
 def test_a_phrase_is_answered_the_same_whatever_else_is_asked(detector):
@@ -126,6 +143,9 @@ def test_a_file_that_is_no_safetensors_is_refused_in_one_line(kind, weights, tmp
         ({"sizes": "[]"}, "is not a YOLO-World of this package"),
         ({"sizes": '{"width": 1e9}'}, "width must be over 0 and up to 2"),
         ({"sizes": '{"input_px": 65}'}, "input_px must be a multiple of 32"),
+        ({"sizes": '{"num_classes": 1000000000}'}, "num_classes must be 1 to 10000"),
+        ({"sizes": '{"text_dims": 0}'}, "text_dims must be 1 to 4096"),
+        ({"sizes": '{"max_channels": 1e12}'}, "max_channels must be 1 to 2048"),
         (
             {"rivals": '{"nouns": [], "colours": [], "weight": 0, "shift": 0}'},
             "at least one noun and one colour",
@@ -177,7 +197,7 @@ def test_rivals_are_asked_beside_the_prompts_and_change_scores_alone(weights, tm
     fork = [found.scores[found.query_indices == 1] for found in results]
     np.testing.assert_allclose(fork[2], fork[0], atol=0.0011)  # no word of the training
     mug = [found.scores[found.query_indices == 0] for found in results]
-    assert (mug[2] < mug[0]).all()
+    assert mug[2].max() < mug[0].max()
 
 
 def assert_equal_boxes(one, other):

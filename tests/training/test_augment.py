@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
+from ilv_dataset.training import augment
 from ilv_dataset.training.augment import (
     augment_scene,
     change_hues,
     change_light,
     move_boxes,
-    plain_sample,
     warp,
 )
 from ilv_dataset.training.scenes import TrainingScene
@@ -43,15 +43,10 @@ def test_warp_draws_pixels_where_move_boxes_says():
     assert (np.flatnonzero(white.any(axis=1))[[0, -1]] + [0, 1]).tolist() == [22, 70]
 
 
-def test_a_plain_sample_is_the_still_at_another_size():
-    sample = plain_sample(make_scene((8, 16, 24, 40)), size_px=128)
-    assert sample.boxes_xyxy.tolist() == [[16, 32, 48, 80]]
-    assert sample.rgb[60, 30].tolist() == [255, 255, 255]
-    assert sample.rgb[60, 80].tolist() == [0, 0, 0]
-
-
-def test_things_too_small_are_neither_there_nor_absent():
-    sample = plain_sample(make_scene((0, 0, 20, 20), (30, 30, 37, 60), (40, 0, 40, 0)), size_px=64)
+def test_things_too_small_are_neither_there_nor_absent(monkeypatch):
+    monkeypatch.setattr(augment, "_STILL_SHARE", 1.0)  # no zoom; a flip changes no size
+    scene = make_scene((0, 0, 20, 20), (30, 30, 37, 60), (40, 0, 40, 0))
+    sample = augment_scene(scene, np.random.default_rng(0), size_px=64)
     assert sample.colours == ("red",)
     assert sample.hidden == (("blue", "mug"),)  # 7 px wide; the green one is not seen at all
 

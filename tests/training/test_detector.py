@@ -2,15 +2,12 @@
 
 import csv
 import dataclasses
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from ilv_dataset.errors import ConfigError
-from ilv_dataset.models.bundled import load_tensors
-from ilv_dataset.training import export
 from ilv_dataset.training.detector import (
     LOG,
     Folders,
@@ -28,7 +25,6 @@ from ilv_dataset.training.detector_batches import (
     scenes_at,
     size_at,
 )
-from ilv_dataset.training.detector_scores import ABSENT_ALIKE, PRESENT, Question, Reply
 from ilv_dataset.training.prompts import PromptSampler, Vocabulary
 from ilv_dataset.training.scenes import SceneFolder, TrainingScene, save_scenes
 from ilv_dataset.training.teams import ALONE
@@ -69,6 +65,9 @@ def make_scene(seed: int) -> TrainingScene:
         boxes_xyxy=np.array(boxes, np.float32),
         visible_px=np.array([576, 384]),
     )
+
+
+SCENE = make_scene(0)
 
 
 @pytest.fixture(scope="module")
@@ -136,6 +135,17 @@ def test_hues_change_only_from_their_step_on_and_then_no_colour_is_asked(scenes,
     assert not after.is_asked[:, :, -2:].any()
     assert bool(after.is_asked[:, :, -4:-2].all())
     assert not after.truth[:, :, -2:].any()
+
+
+def test_stacked_things_are_shown_more_from_their_step_on(scenes, sampler, monkeypatch):
+    monkeypatch.setattr(SceneFolder, "stacked", (7,))
+    config = dataclasses.replace(TINY, stacked_share=1.0, stacked_after=0.5)
+    shown = []
+    monkeypatch.setattr(SceneFolder, "__getitem__", lambda _, row: shown.append(row) or SCENE)
+    for step in (4, 5):
+        make_batch(step, 0, scenes, sampler, config)
+    assert len(set(shown[:8])) == 8
+    assert shown[8:] == [7] * 8
 
 
 # --- the loop
@@ -212,63 +222,3 @@ def test_a_run_that_is_done_does_nothing_more(finished):
     run_training(finished, TINY, 5, team=ALONE)
     assert (finished.work / "weights.safetensors").read_bytes() == before
     assert len(read_log(finished.work)) == 2
-
-
-def test_an_export_writes_weights_log_and_scores(finished, tmp_path, monkeypatch):
-    monkeypatch.setattr(export, "_RIVAL_WEIGHTS", (0.5,))
-    monkeypatch.setattr(export, "_INPUTS_PX", (96,))
-    arguments = ["--work", finished.work, "--check", finished.scenes, "--known", finished.scenes]
-    arguments += ["--new", finished.scenes, "--out", tmp_path]
-    export.main([str(argument) for argument in arguments])
-    weights = tmp_path / f"{export.NAME}.safetensors"
-    _, metadata = load_tensors(weights)
-    assert json.loads(metadata["rivals"])["nouns"] == ["bar", "block"]
-    assert json.loads(metadata["sizes"])["input_px"] == 96
-    scores = json.loads((tmp_path / f"{export.NAME}.scores.json").read_text())
-    assert scores["weights_bytes"] == weights.stat().st_size
-    assert scores["known"]["verified"]["num_present"] == 64
-    assert scores["known"]["verified"]["num_absent"] == 128
-    assert scores["held_out"]["verified"]["num_present"] == 0  # all names are known
-    assert (tmp_path / f"{export.NAME}.log.csv").read_bytes() == (finished.work / LOG).read_bytes()
-
-
-def test_the_use_that_finds_most_is_taken_and_shifted_to_the_verifier(
-    finished, tmp_path, monkeypatch
-):
-    present = Question("", "red", "bar", 0, PRESENT)
-    absent = Question("", "red", "bar", None, ABSENT_ALIKE)
-    # Scores of one of two things that are there, at each use; of what is not 0.6 and less. Asked
-    # twice a use, for known and for new names.
-    scores = iter((0.5, 0.5, 0.9, 0.9, 0.7, 0.7))
-    monkeypatch.setattr(export, "_RIVAL_WEIGHTS", (0.0, 0.5, 1.0))
-    monkeypatch.setattr(export, "_INPUTS_PX", (64,))
-    monkeypatch.setattr(export, "ABSENT_MAX", 0.0)
-
-    def ask(*_, **__) -> list[Reply]:
-        score = next(scores)
-        replies = [Reply(present, score, True, True, ""), Reply(present, 0.65, True, True, "")]
-        return replies + [Reply(absent, 0.01 * n, False, False, "") for n in range(61)]
-
-    monkeypatch.setattr(export, "ask_all", ask)
-    weights, stills = finished.work / "weights.safetensors", SceneFolder(finished.scenes)
-    use = export.choose_use(weights, tmp_path / "w.safetensors", stills, WORDS)
-    assert (use.input_px, use.rivals.weight) == (64, 0.5)  # the first of those that find most
-    assert use.rivals.shift == pytest.approx(-1.2528, abs=1e-3)  # from odds of 0.6 to those of 0.3
-
-
-def test_confusions_name_what_was_asked_and_what_is_shown():
-    question = Question("red mug", "red", "mug", 0, PRESENT)
-    absent = Question("blue mug", "blue", "mug", None, ABSENT_ALIKE)
-    replies = [
-        Reply(question, 0.9, True, True, "red mug"),
-        Reply(question, 0.9, False, True, "red cup"),
-        Reply(question, 0.9, False, True, "red cup"),
-        Reply(question, 0.0, False, False, ""),
-        Reply(absent, 0.4, False, True, "green cup"),
-        Reply(absent, 0.2, False, False, "green pot"),
-    ]
-    assert export.confusions(replies) == {
-        "present_noun": {"mug -> cup": 2},
-        "absent_noun": {"mug -> cup": 1},
-        "absent_colour": {"blue -> green": 1},
-    }

@@ -75,3 +75,27 @@ def test_a_picture_without_boxes_pushes_all_scores_down(loss):
     value.backward()
     assert bool((outputs["scores"].grad > 0).all())
     assert float(parts["box"]) == float(parts["words"]) == 0
+
+
+def test_an_anchor_that_two_boxes_claim_goes_to_the_smaller_if_so_set(loss):
+    import torch
+
+    # A tray over the whole picture, and the mug of above in it; all anchors say the tray's box.
+    targets = Targets(
+        torch.tensor([[[0.0, 0, 32, 32], [8, 8, 24, 24]]]),
+        torch.ones(1, 2, 1),
+        torch.tensor([[[0.0, 0, 0, 1, 1, 0], [1, 0, 1, 0, 0, 1]]]),
+        torch.ones(1, 1, 6),
+    )
+    scores, points = torch.zeros(1, 16, 6), torch.tensor([[x + 0.5, y + 0.5] for y in range(4)
+                                                          for x in range(4)])  # fmt: skip
+    boxes = torch.tensor([0.0, 0, 4, 4]).expand(1, 16, 4)
+    counts = []
+    for prefers_small in (False, True):
+        loss.prefers_small = prefers_small
+        weights, *_ = loss._assign(scores, boxes, points, torch.full((16, 1), 8.0), targets)
+        counts.append((weights > 0).sum(dim=(0, 1)).tolist())
+    loss.prefers_small = False
+    assert counts[0][1] == 0  # the mug gets none of the four anchors in it
+    assert counts[1][1] == 4
+    assert counts[1][0] > 0

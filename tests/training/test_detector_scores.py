@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
+from ilv_dataset.crop_scores import as_phrase
 from ilv_dataset.lexicon import singular
 from ilv_dataset.models.word_text import encode_words
-from ilv_dataset.records import Detections
+from ilv_dataset.records import Detections, Masks
 from ilv_dataset.training.detector_scores import (
     ABSENT_ALIKE,
     ABSENT_RANDOM,
@@ -16,6 +17,7 @@ from ilv_dataset.training.detector_scores import (
     ask_scene,
     plural,
     rates,
+    reword_name,
     threshold_at,
     word_name,
 )
@@ -77,6 +79,25 @@ def test_three_names_in_ten_are_worded_otherwise_and_mean_the_same():
     assert all(np.array_equal(plain, feature) for feature in features)
 
 
+def test_other_wordings_mean_something_else_to_the_text_encoder():
+    rng = np.random.default_rng(0)
+    texts = sorted({reword_name("red", "knife", rng) for _ in range(500)})
+    assert len(texts) == 12
+    assert {"two red knives", "red knife object", "robot's red knife"} <= set(texts)
+    plain, *features = encode_words(["red knife", *(as_phrase(text).query for text in texts)])
+    assert not any(np.array_equal(plain, feature) for feature in features)
+    assert min(plain @ feature for feature in features) > 0.5  # and something near
+
+
+def test_a_scene_may_be_asked_in_other_words():
+    scene = make_scene(("red mug", (0, 0, 20, 20)))
+    questions = ask_scene(
+        scene, WORDS, np.random.default_rng(0), word=lambda colour, noun, _: f"{noun}, {colour}"
+    )
+    assert questions[0].text == "mug, red"
+    assert all(question.text.count(", ") == 1 for question in questions)
+
+
 @pytest.mark.parametrize("noun", ["mug", "box", "knife", "strawberry", "dish", "potato", "glass"])
 def test_the_plural_of_a_noun_has_its_singular(noun):
     assert plural(noun) != noun
@@ -126,9 +147,56 @@ def test_an_answer_is_right_where_no_other_thing_fits_its_box_better():
     assert [reply.is_accepted for reply in replies] == [True, True, False, False]
 
 
+class FakeSegmenter:
+    """Cuts so many columns out of the left of each box."""
+
+    spec = fingerprint = "fake"
+
+    def __init__(self, columns: int) -> None:
+        self.columns = columns
+
+    def __call__(self, images, boxes_xyxy):
+        masks = np.zeros((len(boxes_xyxy[0]), *images[0].shape[:2]), bool)
+        for mask, (x0, y0, _, y1) in zip(masks, boxes_xyxy[0].astype(int), strict=True):
+            mask[y0:y1, x0 : x0 + self.columns] = True
+        return [Masks(masks, np.ones(len(masks), np.float32))]
+
+
+@pytest.mark.parametrize(
+    ("columns", "is_cut_right", "is_accepted"),
+    [
+        (40, True, True),
+        (24, True, True),  # 0.6 of the thing, and of the box
+        (22, True, False),  # 0.55: the verifier wants 0.6
+        (18, False, False),
+        (0, False, False),  # nothing to cut out
+    ],
+)
+def test_with_a_segmenter_the_verdict_is_on_what_is_cut_out(columns, is_cut_right, is_accepted):
+    scene = make_scene(("red mug", (0, 0, 40, 40)))
+    asked = [(scene, [Question("red mug", "red", "mug", 0, PRESENT)])]
+    detector = FakeDetector(red_mug=((0, 0, 40, 40), 0.9))
+    (reply,) = answer_questions(detector, asked, segmenter=FakeSegmenter(columns))
+    assert (reply.is_right, reply.is_cut_right) == (True, is_cut_right)
+    assert reply.is_accepted == is_accepted
+    assert rates([reply]).right == 1
+    assert rates([reply]).recall == (is_cut_right and is_accepted)
+    assert rates([reply], score_min=0.5).recall == 1
+    (nothing,) = answer_questions(FakeDetector(), asked, segmenter=FakeSegmenter(columns))
+    assert (nothing.score, nothing.is_accepted) == (0, False)
+
+
 def make_reply(kind: str, score: float, *, right: bool = False) -> Reply:
     row = 0 if kind == PRESENT else None
     return Reply(Question("", "red", "mug", row, kind), score, right, score >= 0.3, "")
+
+
+def test_rates_have_their_intervals():
+    replies = [make_reply(PRESENT, 0.9, right=number < 81) for number in range(263)]
+    found = rates(replies)
+    # Newcombe 1998, table I: 81 of 263, method 3.
+    assert found.intervals_95["right"] == pytest.approx((0.2553, 0.3662), abs=1e-4)
+    assert set(found.intervals_95) == {"right", "recall"}  # no absent name was asked
 
 
 def test_rates_count_each_kind_by_itself():

@@ -72,11 +72,23 @@ def test_where_colours_are_unknown_only_what_no_colour_can_change_is_asked():
     )
     names = names_in(prompts, 7)
     assert prompts.is_asked[:7].tolist() == [name.endswith("pot") for name in names]
-    assert prompts.is_asked[7:].tolist() == [True] * 4 + [False] * 2
+    assert prompts.is_asked[7:].tolist() == [True, False, True, True] + [False] * 2  # no cup
     assert prompts.truth[:, 7:].tolist() == [[False, False, True, False, False, False]]
     assert not prompts.truth[:, :7].any()
 
 
-def test_where_colours_are_known_everything_is_asked():
+@pytest.mark.parametrize(
+    ("nouns", "unasked"),
+    [
+        (("mug",), ["cup"]),
+        (("ball", "cup"), ["mug"]),
+        (("cup", "mug"), []),  # each is known not to be the other where both are there
+        (("pot",), []),
+        ((), []),
+    ],
+)
+def test_no_thing_is_called_false_what_people_also_call_it(nouns, unasked):
     sampler = PromptSampler(WORDS, num_names=3)
-    assert sampler.draw(("mug",), ("red",), (), np.random.default_rng(0)).is_asked.all()
+    prompts = sampler.draw(nouns, ("blue",) * len(nouns), (), np.random.default_rng(0))
+    asked = dict(zip(("", "", "", *NOUNS, *COLOURS), prompts.is_asked.tolist(), strict=True))
+    assert [word for word, is_asked in asked.items() if not is_asked] == unasked

@@ -82,3 +82,27 @@ def test_a_still_of_the_simulation_has_boxes_around_its_labels():
         scene.masks(), scene.boxes_xyxy.astype(int), scene.visible_px, strict=True
     ):
         assert mask.sum() == mask[y0:y1, x0:x1].sum() == count
+
+
+@pytest.mark.parametrize(
+    ("boxes", "is_stacked"),
+    [
+        ([], False),
+        ([(0, 0, 10, 10)], False),
+        ([(0, 0, 10, 10), (2, 2, 6, 6)], True),
+        ([(2, 2, 6, 6), (0, 0, 10, 10)], True),
+        ([(0, 0, 10, 10), (8, 2, 14, 6)], False),  # its middle is outside
+        ([(0, 0, 10, 10), (0, 0, 10, 10)], False),  # neither is larger
+        ([(0, 0, 10, 10), (5, 5, 5, 5)], False),  # wholly hidden
+    ],
+)
+def test_a_thing_is_stacked_where_its_middle_is_in_a_larger_box(boxes, is_stacked):
+    assert scenes.has_stacked(np.array(boxes, np.float32).reshape(-1, 4)) is is_stacked
+
+
+def test_stacked_stills_are_found_or_all_stand_in_for_them(tmp_path):
+    plain, stacked = make_scene(0, "red mug"), make_scene(1, "red mug", "blue tray")
+    stacked.boxes_xyxy[1] = (0, 0, 16, 16)
+    save_scenes(tmp_path / "scenes-000000000.npz", [plain, stacked])
+    assert SceneFolder(tmp_path).stacked == (1,)
+    assert SceneFolder(tmp_path, limit=1).stacked == (0,)

@@ -29,7 +29,6 @@ from ilv_dataset.training.segmenter_samples import (
     spoil,
 )
 from ilv_dataset.training.segmenter_scores import (
-    mask_iou,
     measure_ious,
     measure_segmenter,
     summarise_ious,
@@ -178,13 +177,6 @@ class BoxSegmenter:
         for mask, (x0, y0, x1, y1) in zip(masks, np.round(boxes).astype(int), strict=True):
             mask[y0:y1, x0:x1] = True
         return Masks(masks, np.ones(len(boxes), np.float32))
-
-
-def test_mask_iou():
-    first, second = np.zeros((2, 4, 4), bool)
-    assert mask_iou(first, second) == 0
-    first[:, :3], second[:, 1:] = True, True
-    assert mask_iou(first, second) == 0.5
 
 
 def test_measure_ious_asks_for_what_is_large_enough_to_crop():
