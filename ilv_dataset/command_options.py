@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ilv_dataset.errors import ConfigError
-from ilv_dataset.fields import KINDS, PICTURED_KINDS
+from ilv_dataset.fields import ILV_LAYOUT, KINDS, LAYOUTS, PICTURED_KINDS
 
 if TYPE_CHECKING:
     from ilv_dataset.llm_options import LlmOptions
@@ -175,10 +175,24 @@ _RUN_OPTIONS = (
     ),
     click.option(
         "--formats",
-        default="parquet",
-        show_default=True,
+        default="",
         callback=_choices(("parquet", "rlds")),
-        help="parquet,rlds",
+        help="parquet,rlds  [default: parquet; rlds with --layout interleave-vla]",
+    ),
+    click.option(
+        "--layout",
+        "rlds_layout",
+        type=click.Choice(LAYOUTS),
+        default=ILV_LAYOUT,
+        show_default=True,
+        help="Of rlds: ilv is the source with the instruction beside the steps; interleave-vla is "
+        "what the trainers of Interleave-VLA read (224x224, 7-D, an instruction a step).",
+    ),
+    click.option(
+        "--max-images",
+        type=click.IntRange(1, 16),
+        help="With --layout interleave-vla: pictures an instruction; other nouns stay text.  "
+        "[default: 1]",
     ),
     click.option(
         "--include",

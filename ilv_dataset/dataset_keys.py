@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 
-from ilv_dataset.dataset_specs import Camera, DatasetSpec, VectorPart
+from ilv_dataset.dataset_specs import VECTOR_LENGTH, Camera, DatasetSpec, VectorPart
 from ilv_dataset.errors import ConfigError
 from ilv_dataset.formats.features import Feature
 
@@ -33,6 +34,34 @@ def check_spec(spec: DatasetSpec, features: Sequence[Feature]) -> None:
             f"features.json does not fit {spec.key} ({spec.tfds_name} {spec.version}): "
             f"{'; '.join(dict.fromkeys(faults))}; the steps hold {there}"
         )
+
+
+def fit_vectors(spec: DatasetSpec, features: Sequence[Feature]) -> DatasetSpec:
+    """The spec with 7-D actions: those of the registry, or else `action` as it is.
+
+    Without seven numbers at `observation/state` there is no state.
+
+    Raises: ConfigError where neither is there, saying what is.
+    """
+    if spec.action:
+        return spec
+    steps = _by_key(features)
+    if not _is_vector(steps.get("action")):
+        there = ", ".join(
+            f"{name} {step.dtype}{list(step.shape)}"
+            for name, step in steps.items()
+            if step.kind == "tensor" and step.dtype != "string"
+        )
+        raise ConfigError(
+            f"{spec.tfds_name}: no 7-D action is known of it; expected `action`, float32[7] "
+            "(x, y, z, roll, pitch, yaw, gripper), in its steps, or an entry of the registry "
+            f"that maps it; numbers there: {there or 'none'}"
+        )
+    action = (VectorPart("copy", VECTOR_LENGTH, "action", 0, VECTOR_LENGTH),)
+    if not _is_vector(steps.get("observation/state")):
+        return replace(spec, action=action)
+    state = VectorPart("copy", VECTOR_LENGTH, "observation/state", 0, VECTOR_LENGTH)
+    return replace(spec, action=action, state=(state,), state_kind="unknown")
 
 
 def detect_spec(
@@ -87,6 +116,13 @@ def _is_text(feature: Feature) -> bool:
 def _is_codes(feature: Feature) -> bool:
     is_integer = feature.kind == "tensor" and feature.dtype.lstrip("u").startswith("int")
     return is_integer and len(feature.shape) == 1 and feature.sequence_rank == 0
+
+
+def _is_vector(feature: Feature | None) -> bool:
+    """Whether it is seven floating numbers a step."""
+    if feature is None or feature.kind != "tensor" or feature.sequence_rank:
+        return False
+    return feature.shape == (VECTOR_LENGTH,) and "float" in feature.dtype
 
 
 def _is_picture(feature: Feature) -> bool:

@@ -30,6 +30,7 @@ TRANSFORMS = {
 STATE_KINDS = {
     "pose": "x, y, z, roll, pitch, yaw, gripper",
     "joints": "joint angles, for no pose is given; then the gripper where there is one",
+    "unknown": "seven numbers of a dataset that is not registered",
     "": "not mapped",
 }
 ROTATIONS = ("roll-pitch-yaw", "axis-angle")

@@ -81,4 +81,8 @@ REPLY_FAULTS = {
 KINDS = ("object", "container", "surface", "fixture", "tool")
 PICTURED_KINDS = ("object", "container", "tool")
 
+# How the RLDS output is laid out: the source's features and ours beside the steps, or what the
+# trainers of Interleave-VLA read.
+ILV_LAYOUT, INTERLEAVE_VLA_LAYOUT = LAYOUTS = ("ilv", "interleave-vla")
+
 IMAGE_PLACEHOLDER = "<image>"

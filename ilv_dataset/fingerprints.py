@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from importlib import resources
 
 from ilv_dataset import __version__
+from ilv_dataset.fields import INTERLEAVE_VLA_LAYOUT
 from ilv_dataset.formats import files
 from ilv_dataset.formats.dataset_info import decode_dataset_info
 from ilv_dataset.jobs import Job
@@ -21,6 +22,7 @@ from ilv_dataset.prompts import load_prompt
 
 _GRAMMAR_FILES = ("grammar.py", "words.py", "lexicon.py", "lexicon.toml", "phrases.py")
 _LLM_PROMPTS = ("noun_phrases.v1", "summarise.v1")
+_VECTOR_FILES = ("robot_actions.py",)
 _MATCHING_FILES = ("matching.py", "synonyms.toml")
 
 
@@ -63,6 +65,9 @@ def fingerprint_job(
         "verifier version": verifier.fingerprint if verifier else None,
         "--picture-kinds": sorted(job.picture_kinds),
         "--include": sorted(job.include),
+        "--layout": job.rlds_layout,
+        "--max-images": job.max_images,
+        "7-D mapping": _digest_vectors(job),
     }
 
 
@@ -77,6 +82,16 @@ def _digest_extractor(job: Job) -> str:
     if model_of(job.extractor) is not None:
         digests += [load_prompt(name).digest for name in _LLM_PROMPTS]
     return "+".join(digests)
+
+
+def _digest_vectors(job: Job) -> str | None:
+    """Of what makes the 7-D actions and states, where the layout has them."""
+    if job.rlds_layout != INTERLEAVE_VLA_LAYOUT:
+        return None
+    spec = job.spec
+    mapping = (spec.action, spec.state, spec.state_kind, spec.rotation, spec.drop_first_step)
+    frames = (spec.cameras[0].key, spec.cameras[0].channel_order)
+    return digest_texts([repr(mapping), repr(frames), _digest_files(_VECTOR_FILES)])[:16]
 
 
 def _digest_files(names: Sequence[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Sequence
 
@@ -11,6 +12,22 @@ from ilv_dataset.records import Phrase
 # The picture stands for "the carrot", not for "carrot": an article in front goes with it.
 _ARTICLE_BEFORE = re.compile(r"\b(?:the|a|an)\s+\Z", re.IGNORECASE)
 _LONGEST_ARTICLE = 16  # code points with the spaces behind it; bounds the search
+
+
+def choose_pictured(span_id: str, num: int, *, max_images: int) -> list[int]:
+    """Which of a span's `num` objects are shown where there is room for `max_images`, in order.
+
+    Those with the smallest SHA-256 of `<span_id> <position>`: the same in every run, and one more
+    picture leaves those that there are.
+
+    >>> choose_pictured("toy-train.tfrecord-00000-of-00001__0#0", 2, max_images=1)
+    [0]
+    """
+
+    def digest(position: int) -> bytes:
+        return hashlib.sha256(f"{span_id} {position}".encode()).digest()
+
+    return sorted(sorted(range(num), key=digest)[:max_images])
 
 
 def interleave_instruction(text: str, phrases: Sequence[Phrase]) -> str:

@@ -29,6 +29,8 @@ class Job:
     reply_cache: str
     picture_kinds: tuple[str, ...]
     include: tuple[str, ...]  # statuses beside interleaved that steps and rlds hold
+    rlds_layout: str  # one of fields.LAYOUTS
+    max_images: int | None  # of an instruction, where the layout has room for so many
 
     def source_path(self, shard: ShardPlan) -> str:
         """The shard's TFRecord file."""

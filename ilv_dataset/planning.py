@@ -5,22 +5,20 @@ Everything that can be wrong with the options is found here, before any work beg
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ilv_dataset.dataset_keys import check_spec, detect_spec
+from ilv_dataset.dataset_keys import check_spec, detect_spec, fit_vectors
 from ilv_dataset.dataset_specs import DatasetSpec
 from ilv_dataset.datasets import adopt_info, find_dataset, resolve_data_dir, unregistered
 from ilv_dataset.errors import ConfigError, StorageError
-from ilv_dataset.fields import PICTURED_KINDS
-from ilv_dataset.formats import atomic, files
+from ilv_dataset.fields import ILV_LAYOUT, INTERLEAVE_VLA_LAYOUT, PICTURED_KINDS
+from ilv_dataset.formats import files
 from ilv_dataset.formats.dataset_info import DatasetInfo, decode_dataset_info
 from ilv_dataset.formats.features import Feature, decode_features
 from ilv_dataset.jobs import Job
-from ilv_dataset.layout import STAGES, Layout
+from ilv_dataset.layout import Layout
 from ilv_dataset.llm_options import LlmOptions, model_of, resolve_extractor
 from ilv_dataset.messages import count_noun
 from ilv_dataset.models.chat import ChatOptions
@@ -30,22 +28,6 @@ from ilv_dataset.selection import ShardPlan, select_records
 
 DEFAULT_DETECTOR = "yolo-world:yolov8x-worldv2.pt"
 SOURCE_DETECTOR = "source"
-_DIGESTS_OF_WEIGHTS = {  # and the options that say which weights they are
-    "detector weights": ("--detector",),
-    "segmenter weights": ("--segmenter", "--detector"),
-    "verifier version": ("--verifier",),
-}
-# The first stage whose results an option changes; all others change the scan.
-_FIRST_STAGE_OF = {
-    "--extractor": "instructions",
-    "--detector": "ground",
-    "class names": "ground",
-    "--segmenter": "ground",
-    "--verifier": "ground",
-    **dict.fromkeys(_DIGESTS_OF_WEIGHTS, "ground"),
-    "--picture-kinds": "ground",
-    "--include": "steps",
-}
 
 
 @dataclass(frozen=True)
@@ -61,7 +43,9 @@ class ConvertOptions:
     detector: str | None = None
     segmenter: str = "auto"
     verifier: str = "agreement"
-    formats: tuple[str, ...] = ("parquet",)
+    formats: tuple[str, ...] = ()  # empty: parquet, or rlds where a layout of it is named
+    rlds_layout: str = ILV_LAYOUT
+    max_images: int | None = None
     include: tuple[str, ...] = ()
     picture_kinds: tuple[str, ...] = PICTURED_KINDS
     max_failed: float = 0.0
@@ -71,16 +55,24 @@ class ConvertOptions:
     llm: LlmOptions = field(default_factory=LlmOptions)
     is_part: bool = False  # of a mixture: what --data-dir lacks is taken from its source
 
+    @property
+    def written_formats(self) -> tuple[str, ...]:
+        """The formats that are asked for."""
+        return self.formats or (("parquet",) if self.rlds_layout == ILV_LAYOUT else ("rlds",))
+
 
 def plan_job(options: ConvertOptions) -> Job:
     """Resolves the options of one dataset.
 
     Raises: ConfigError for anything that does not exist or does not fit.
     """
+    max_images = _room_for_images(options)
     spec, data_dir = _find_source(options)
     info = decode_dataset_info(_read_info(data_dir, options))
     features = decode_features(_read_text(data_dir, "features.json"))
     spec = _fit_spec(spec, info, features, options)
+    if options.rlds_layout == INTERLEAVE_VLA_LAYOUT:
+        spec = fit_vectors(spec, features)
     shards = select_records(info, splits=options.splits, max_episodes=options.max_episodes)
     _check_shards(shards, data_dir)
     detector = options.detector or spec.detector or DEFAULT_DETECTOR
@@ -103,56 +95,9 @@ def plan_job(options: ConvertOptions) -> Job:
         reply_cache=options.llm.cache_folder(options.out),
         picture_kinds=options.picture_kinds,
         include=options.include,
+        rlds_layout=options.rlds_layout,
+        max_images=max_images,
     )
-
-
-def open_output(
-    job: Job, fingerprint: Mapping[str, object], *, overwrite: bool
-) -> dict[str, object]:
-    """Writes plan.json, or checks that the one that is there is of the same run.
-
-    The same plan resumes, with or without `overwrite`; that makes way for another.
-
-    Returns: the fingerprint, with the digests of weights that an earlier step knew.
-    Raises: ConfigError naming what differs.
-    """
-    before = check_output(job, fingerprint, overwrite=overwrite)
-    if before is None and files.list_names(job.layout.root):
-        _remove_output(job.layout)
-    known = before or {}
-    merged = {
-        key: known.get(key) if value is None and _same_model(key, known, fingerprint) else value
-        for key, value in fingerprint.items()
-    }
-    if merged != before:
-        atomic.write_json(job.layout.plan, merged, out=job.layout.out)
-    return merged
-
-
-def check_output(
-    job: Job, fingerprint: Mapping[str, object], *, overwrite: bool
-) -> dict[str, object] | None:
-    """The plan that is there, with which this run goes on; None where it starts afresh.
-
-    Raises: ConfigError where it may do neither.
-    """
-    there = files.list_names(job.layout.root)
-    if not there:
-        return None
-    before = _read_plan(job.layout) if "plan.json" in there else None
-    if before is None:
-        _check_ours(job.layout, there)
-        fault = "is missing or damaged, so nobody knows which run the files beside it are of"
-    elif differing := _differing(job.layout, before, fingerprint):
-        key = differing[0]
-        fault = f"is of another run: {key} was {before.get(key)!r} and is {fingerprint[key]!r}"
-    else:
-        return before
-    if not overwrite:
-        raise ConfigError(
-            f"{job.layout.plan} {fault}; use another --out, or --overwrite to start afresh"
-        )
-    return None
 
 
 def describe_plan(job: Job, llm: LlmOptions) -> list[str]:
@@ -167,9 +112,35 @@ def describe_plan(job: Job, llm: LlmOptions) -> list[str]:
         f"detector   {job.detector}",
         f"segmenter  {job.segmenter}",
         f"verifier   {job.verifier}" + (f" at {shown_url(job.chat.base_url)}" if job.chat else ""),
+        *_described_layout(job),
         f"output     {job.layout.root}",
     ]
     return lines
+
+
+def _described_layout(job: Job) -> list[str]:
+    if job.rlds_layout == ILV_LAYOUT:
+        return []
+    kind = job.spec.state_kind or "none: there is no observation/state of 7 numbers, so zeros"
+    images = count_noun(job.max_images or 0, "picture")
+    return [f"layout     {job.rlds_layout}: {images} an instruction, state {kind}"]
+
+
+def _room_for_images(options: ConvertOptions) -> int | None:
+    """How many pictures each step has room for; None where the layout has room for all.
+
+    Raises: ConfigError where options do not go together.
+    """
+    if options.rlds_layout != INTERLEAVE_VLA_LAYOUT:
+        if options.max_images is not None:
+            raise ConfigError(f"--max-images goes with --layout {INTERLEAVE_VLA_LAYOUT} alone")
+        return None
+    if "rlds" not in options.written_formats:
+        named = ",".join(options.written_formats)
+        raise ConfigError(
+            f"--layout {INTERLEAVE_VLA_LAYOUT} is one of rlds, and --formats is {named}: add rlds"
+        )
+    return 1 if options.max_images is None else options.max_images
 
 
 def _choose_segmenter(spec: DatasetSpec, options: ConvertOptions) -> str:
@@ -330,61 +301,6 @@ def _probe_marked_camera(spec: DatasetSpec) -> DatasetSpec:
         raise ConfigError(f"--detector source: the boxes are those of --image-key {marked}")
     cameras = tuple(replace(camera, is_probed=camera.key == marked) for camera in spec.cameras)
     return replace(spec, cameras=cameras)
-
-
-def _read_plan(layout: Layout) -> dict[str, object] | None:
-    """What plan.json says; None where it is empty or cut."""
-    try:
-        plan = json.loads(files.read_bytes(layout.plan))
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(plan, dict) or "ilv_dataset" not in plan:
-        raise ConfigError(f"{layout.plan}: not a plan of ours; use another --out")
-    return plan
-
-
-def _check_ours(layout: Layout, there: Sequence[str]) -> None:
-    """Checks that a folder without a plan is an output of ours: by its commits, and all names."""
-    ours = [path.rpartition("/")[2] for path in (*layout.folders, layout.plan, layout.run)]
-    foreign = [name for name in there if name not in ours or ".state" not in there]
-    if foreign:
-        raise ConfigError(
-            f"{layout.root} holds {foreign[0]} but no plan.json of ours: not an output of ours; "
-            "use another --out"
-        )
-
-
-def _differing(
-    layout: Layout, before: Mapping[str, object], now: Mapping[str, object]
-) -> list[str]:
-    """What two plans differ in, of all that something was made from already.
-
-    A digest that one of them does not know agrees with any.
-    """
-    unknown = [key for key in _DIGESTS_OF_WEIGHTS if None in (before.get(key), now.get(key))]
-    return [
-        key
-        for key in now
-        if key not in unknown and before.get(key) != now[key] and _is_used(layout, key)
-    ]
-
-
-def _same_model(key: str, before: Mapping[str, object], now: Mapping[str, object]) -> bool:
-    """Whether a digest of an earlier plan is of the weights that this one names."""
-    return all(before.get(option) == now[option] for option in _DIGESTS_OF_WEIGHTS.get(key, ()))
-
-
-def _is_used(layout: Layout, key: str) -> bool:
-    """Whether a stage has committed something that an option decides."""
-    stages = STAGES[STAGES.index(_FIRST_STAGE_OF.get(key, "parse")) :]
-    names = (name for stage in stages for name in files.list_names(layout.markers(stage)))
-    return any(name.endswith(".json") for name in names)
-
-
-def _remove_output(layout: Layout) -> None:
-    """Deletes what we write and nothing else; plan.json last, for it says that this is ours."""
-    for path in (layout.run, *layout.folders, layout.plan):
-        files.remove_tree(path)
 
 
 def _read_text(folder: str, name: str) -> str:

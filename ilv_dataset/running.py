@@ -15,14 +15,9 @@ from ilv_dataset.jobs import Job
 from ilv_dataset.llm_options import model_of
 from ilv_dataset.messages import command_line, count_noun, damaged_lines
 from ilv_dataset.models.endpoints import KEY_VARIABLE, api_key
-from ilv_dataset.planning import (
-    ConvertOptions,
-    check_output,
-    describe_plan,
-    open_output,
-    plan_job,
-)
+from ilv_dataset.planning import ConvertOptions, describe_plan, plan_job
 from ilv_dataset.reports import Account, describe_account
+from ilv_dataset.resuming import check_output, open_output
 
 
 @dataclass(frozen=True)
@@ -116,7 +111,7 @@ def run_plan(plan: Plan, steps: Sequence[str], fingerprint: Mapping[str, object]
     from ilv_dataset.pipelines.convert import Run
 
     job, options = plan.job, plan.options
-    run = Run(job, options.formats, plan.beam_args, options.llm)
+    run = Run(job, options.written_formats, plan.beam_args, options.llm)
     with atomic.locked_output(options.out):
         known = open_output(job, fingerprint, overwrite=options.overwrite)
         methods = {"parse": run.parse, "ground": run.ground, "write": run.write}
@@ -124,27 +119,39 @@ def run_plan(plan: Plan, steps: Sequence[str], fingerprint: Mapping[str, object]
             methods[step]()
         if "write" not in steps:
             return None
-        account = run.account()
+        account, num_undecodable = run.account(), run.count_undecodable()
         run.finish(known)
     _say(
         [
             *describe_account(account),
             *damaged_lines(run.list_damaged_shards()),
             *_about_splits(run.list_empty_splits()),
+            *_about_undecodable(num_undecodable),
             *_how_to_look(job),
         ]
     )
-    return _too_many_failed(account, options)
+    return _too_many_failed(account, num_undecodable, options)
 
 
-def _too_many_failed(account: Account, options: ConvertOptions) -> str | None:
-    if account.failed_share <= options.max_failed:
+def _too_many_failed(account: Account, num_undecodable: int, options: ConvertOptions) -> str | None:
+    """Spans that RLDS lacks for a frame count as failed too, though they have their row."""
+    num_failed = account.by_status["failed"] + num_undecodable
+    share = account.failed_share + (num_undecodable / account.num_in if num_undecodable else 0)
+    if share <= options.max_failed:
         return None
     return (
-        f"{options.dataset}: {account.by_status['failed']:,} of "
-        f"{count_noun(account.num_in, 'span')} failed, "
+        f"{options.dataset}: {num_failed:,} of {count_noun(account.num_in, 'span')} failed, "
         f"more than --max-failed {options.max_failed:g} allows; all else is written"
     )
+
+
+def _about_undecodable(number: int) -> list[str]:
+    if not number:
+        return []
+    return [
+        f"{count_noun(number, 'span')} with a frame that does not decode: not in the RLDS output; "
+        "the marker of each shard counts them"
+    ]
 
 
 def _about_splits(empty: Sequence[str]) -> list[str]:

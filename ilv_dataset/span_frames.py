@@ -12,6 +12,7 @@ from ilv_dataset.dataset_specs import DatasetSpec
 from ilv_dataset.datasets import list_datasets, resolve_data_dir, unregistered
 from ilv_dataset.episodes import Probe
 from ilv_dataset.errors import ConfigError, IlvError, RecordError, StorageError
+from ilv_dataset.fields import INTERLEAVE_VLA_LAYOUT
 from ilv_dataset.formats import files
 from ilv_dataset.formats.example import BytesValues, parse_example
 from ilv_dataset.formats.markers import peek_marker
@@ -20,7 +21,13 @@ from ilv_dataset.formats.tables import EpisodeRow, decode_indexed_span
 from ilv_dataset.formats.tfrecord import RawRecord, read_records
 from ilv_dataset.layout import Layout
 from ilv_dataset.lookups import FoundSpan
-from ilv_dataset.outputs import channel_orders, read_batches, read_dicts, read_schema
+from ilv_dataset.outputs import (
+    channel_orders,
+    read_batches,
+    read_dicts,
+    read_plan,
+    read_schema,
+)
 from ilv_dataset.records import ShardKey
 
 Place = tuple[str, int]  # camera, step in the episode
@@ -116,7 +123,9 @@ def _frames_of_steps(found: FoundSpan, wanted: Collection[Place], _: str | None)
 def _frames_of_record(found: FoundSpan, wanted: Collection[Place], _: str | None) -> Encoded:
     """Encoded frames from the span's RLDS record."""
     path, row = found.layout.rlds_shard(found.shard), found.row
-    if not files.exists(path):
+    # Boxes are of the source's frames, and that layout has others.
+    is_resized = read_plan(found.layout).get("--layout") == INTERLEAVE_VLA_LAYOUT
+    if is_resized or not files.exists(path):
         return {}
     identity = [row.episode_id.encode()]
     with files.open_read(path) as file, files.naming_path(path):

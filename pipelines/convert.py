@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from ilv_dataset.errors import ConfigError, IlvError
 from ilv_dataset.extraction.run import extract_instructions
-from ilv_dataset.formats import atomic, files
+from ilv_dataset.fields import INTERLEAVE_VLA_LAYOUT
+from ilv_dataset.formats import atomic, files, interleave_vla
 from ilv_dataset.formats.atomic import FileSummary
 from ilv_dataset.formats.markers import Marker
 from ilv_dataset.formats.parquet import relative_path
@@ -90,6 +91,12 @@ class Run:
             added = marker.counts["records"] if marker else 0
             num_records[shard.key.split] = num_records.get(shard.key.split, 0) + added
         return [split for split, count in num_records.items() if count == 0]
+
+    def count_undecodable(self) -> int:
+        """Spans that the RLDS output lacks, for a frame of theirs does not decode."""
+        if not self._is_written("rlds"):
+            return 0
+        return sum(marker.counts.get("undecodable", 0) for marker in self._markers("rlds"))
 
     def list_damaged_shards(self) -> list[str]:
         """Source shards with spans that may be mended by fetching the shard again."""
@@ -182,22 +189,23 @@ class Run:
                 raise IlvError(f"{shard.key.name} was not written; run again")
             lengths = splits.setdefault(shard.key.split, [(0, 0)] * shard.key.num_shards)
             lengths[shard.key.index] = (marker.counts["records"], marker.files[0].num_bytes)
-        features, info = self._source("features.json"), self._source("dataset_info.json")
-        contents = {
-            "features.json": interleaved_features_json(features.decode()).encode(),
-            "dataset_info.json": interleaved_info_json(
-                info.decode(), name=layout.rlds_name, splits=splits
-            ).encode(),
-            **{name: self._source(name) for name in self._label_files()},
-        }
+        info = interleaved_info_json(
+            self._source("dataset_info.json").decode(), name=layout.rlds_name, splits=splits
+        )
+        contents = {"dataset_info.json": info.encode(), **self._features_files()}
         for name, content in contents.items():
             path = files.join_path(layout.rlds_folder, name)
             atomic.write_small(path, content, out=layout.out)
 
-    def _label_files(self) -> list[str]:
-        """Where TFDS keeps the names of the classes of the source's ClassLabels."""
+    def _features_files(self) -> dict[str, bytes]:
+        """What says how a record is read: the source's, unless the layout has its own features."""
+        if self.job.rlds_layout == INTERLEAVE_VLA_LAYOUT:
+            return {"features.json": interleave_vla.features_json().encode()}
+        features = interleaved_features_json(self._source("features.json").decode())
+        # Where TFDS keeps the names of the classes of the source's ClassLabels.
         names = files.list_names(self.job.data_dir)
-        return [name for name in names if name.endswith(_LABELS_SUFFIX)]
+        labels = [name for name in names if name.endswith(_LABELS_SUFFIX)]
+        return {"features.json": features.encode(), **{n: self._source(n) for n in labels}}
 
     def _source(self, name: str) -> bytes:
         return files.read_bytes(files.join_path(self.job.data_dir, name))

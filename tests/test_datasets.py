@@ -129,7 +129,7 @@ def test_bridge():
 
 def test_actions_are_seven_numbers_where_they_are_mapped():
     sizes = {spec.key: sum(part.num_values for part in spec.action) for spec in list_datasets()}
-    assert sizes == {key: 0 if key == "droid" else 7 for key in KEYS.split()}
+    assert sizes == dict.fromkeys(KEYS.split(), 7)
 
 
 def test_states():
@@ -215,7 +215,7 @@ def test_dataset_rows_say_how_a_dataset_is_read():
         {"key": "observation/state", "slice": [0, 7], "transform": "copy", "num_values": 7}
     ]
     assert (rows["bridge"]["state_kind"], rows["bc_z"]["rotation"]) == ("pose", "axis-angle")
-    assert (rows["droid"]["action"], rows["droid"]["state_kind"]) == ([], None)
+    assert rows["droid"]["action"][1]["transform"] == "invert"
     assert rows["language_table"]["instruction_decoder"] == "codes"
     assert [key for key, row in rows.items() if row["is_long_instruction"]] == ["mutex"]
 

@@ -14,12 +14,12 @@ import numpy as np
 
 from ilv_dataset.errors import ConfigError
 from ilv_dataset.formats.example import BytesValues, Example, Values, encode_example
+from ilv_dataset.formats.feature_json import dict_json, jpeg_json, sequence_json, tensor_json
 from ilv_dataset.formats.features import OPAQUE, Feature
 from ilv_dataset.formats.ragged import cell_width, flat_path, lengths_path, slice_rows
 from ilv_dataset.formats.tables import EpisodeRow, GroundedObject
 
 GROUP = "interleaved_instruction"
-_FEATURES = "tensorflow_datasets.core.features"
 _FLAGS_AT_ENDS = {"steps/is_first": 0, "steps/is_last": -1}
 
 # name -> (TFDS dtype, shape, what stands for None)
@@ -168,51 +168,19 @@ def _slice_ragged(example: Example, feature: Feature, start: int, end: int) -> d
 
 
 def _group_json() -> dict[str, object]:
-    image = {
-        "pythonClassName": f"{_FEATURES}.image_feature.Image",
-        "image": {
-            "dtype": "uint8",
-            "encodingFormat": "jpeg",
-            "shape": {"dimensions": ["224", "224", "3"]},
-        },
-    }
     objects = {
-        name: _tensor_json(dtype, shape) for name, (dtype, shape, _) in _OBJECT_FIELDS.items()
+        name: tensor_json(dtype, shape) for name, (dtype, shape, _) in _OBJECT_FIELDS.items()
     }
-    return _dict_json(
+    return dict_json(
         {
-            "language_instruction": _tensor_json("string", ()),
-            "original_instruction": _tensor_json("string", ()),
-            "image_instruction": _sequence_json(image),
-            "image_mask": _sequence_json(_tensor_json("bool", ())),
-            "episode_id": _tensor_json("string", ()),
-            "span": _tensor_json("int32", ()),
-            "step_start": _tensor_json("int32", ()),
-            "step_end": _tensor_json("int32", ()),
-            "objects": _sequence_json(_dict_json(objects)),
+            "language_instruction": tensor_json("string"),
+            "original_instruction": tensor_json("string"),
+            "image_instruction": sequence_json(jpeg_json(224, 224)),
+            "image_mask": sequence_json(tensor_json("bool")),
+            "episode_id": tensor_json("string"),
+            "span": tensor_json("int32"),
+            "step_start": tensor_json("int32"),
+            "step_end": tensor_json("int32"),
+            "objects": sequence_json(dict_json(objects)),
         }
     )
-
-
-def _dict_json(features: Mapping[str, object]) -> dict[str, object]:
-    return {
-        "pythonClassName": f"{_FEATURES}.features_dict.FeaturesDict",
-        "featuresDict": {"features": features},
-    }
-
-
-def _sequence_json(feature: Mapping[str, object]) -> dict[str, object]:
-    return {
-        "pythonClassName": f"{_FEATURES}.sequence_feature.Sequence",
-        "sequence": {"feature": feature, "length": "-1"},
-    }
-
-
-def _tensor_json(dtype: str, shape: tuple[int, ...]) -> dict[str, object]:
-    if dtype == "string":
-        return {"pythonClassName": f"{_FEATURES}.text_feature.Text", "text": {}}
-    dimensions = {"dimensions": [str(size) for size in shape]} if shape else {}
-    return {
-        "pythonClassName": f"{_FEATURES}.tensor_feature.Tensor",
-        "tensor": {"dtype": dtype, "encoding": "none", "shape": dimensions},
-    }

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 
 from ilv_dataset.episodes import IndexedSpan
+from ilv_dataset.errors import RecordError
+from ilv_dataset.fields import INTERLEAVE_VLA_LAYOUT
 from ilv_dataset.formats import tables
 from ilv_dataset.formats.atomic import FileSummary, replacing_file
 from ilv_dataset.formats.example import parse_example, stream_example
@@ -24,6 +27,8 @@ from ilv_dataset.jobs import Job
 from ilv_dataset.progress import noting_progress
 from ilv_dataset.selection import ShardPlan
 from ilv_dataset.shards.commits import commit_shard, read_commit
+from ilv_dataset.shards.ground import read_parsed
+from ilv_dataset.shards.interleave_vla import convert_span
 from ilv_dataset.shards.records import SourceRecords
 from ilv_dataset.shards.scan import read_index
 
@@ -51,7 +56,10 @@ def write_rlds_shard(shard: ShardPlan, *, job: Job) -> None:
 
     Raises: StorageError.
     """
-    _commit(shard, "rlds", job.layout.rlds_shard(shard.key), _write_rlds, job=job)
+    write = _write_rlds
+    if job.rlds_layout == INTERLEAVE_VLA_LAYOUT:
+        write = functools.partial(_write_interleave_vla, shard)
+    _commit(shard, "rlds", job.layout.rlds_shard(shard.key), write, job=job)
 
 
 def selected_spans(
@@ -155,6 +163,34 @@ def _cut_record(
     appended = encode_interleaved(row)
     framed = stream_record(chain(pieces, (appended,)), num_bytes=length + len(appended))
     yield from ((part, None) for part in framed)
+
+
+def _write_interleave_vla(
+    shard: ShardPlan, spans: Iterator[Selected], records: SourceRecords, path: str, job: Job
+) -> Written:
+    """Every frame is decoded here; a span with one that cannot be is counted and left out."""
+    counts = {"records": 0, "undecodable": 0}
+    parsed = read_parsed(shard, job=job)
+    with replacing_file(path, out=job.layout.out) as sink:
+        for indexed, row in spans:
+            payload, _ = records.read(indexed)
+            try:
+                features = convert_span(
+                    indexed,
+                    row,
+                    payload,
+                    text=parsed[row.instruction.encode()].text,
+                    spec=job.spec,
+                    max_images=job.max_images or 1,
+                )
+            except RecordError:
+                counts["undecodable"] += 1
+                continue
+            length, pieces = stream_example(features)
+            for part in stream_record(pieces, num_bytes=length):
+                sink.write(part)
+            counts["records"] += 1
+    return _summary(path, sink.num_bytes, sink.crc32c, job), counts
 
 
 def _summary(path: str, num_bytes: int, crc32c: int, job: Job) -> FileSummary:

@@ -7,7 +7,8 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 
 from ilv_dataset.errors import ConfigError
-from ilv_dataset.formats import files
+from ilv_dataset.fields import INTERLEAVE_VLA_LAYOUT
+from ilv_dataset.formats import files, interleave_vla
 from ilv_dataset.formats.dataset_info import DatasetInfo, decode_dataset_info
 from ilv_dataset.formats.features import Feature, decode_features
 from ilv_dataset.formats.rlds import GROUP, interleaved_features_json, interleaved_info_json
@@ -35,7 +36,7 @@ def check_metadata(manifest: Manifest, report: Report) -> tuple[Feature, ...] | 
     with report.reading(path):
         text = _read_text(path)
         features = decode_features(text)
-        for message in _form_faults(text):
+        for message in _form_faults(text, manifest):
             report.fault(path, message)
     path = files.join_path(layout.rlds_folder, "dataset_info.json")
     info = None
@@ -75,7 +76,9 @@ def check_builder(manifest: Manifest, report: Report) -> str:
     try:
         builder = tfds.builder_from_directory(folder)
         found = {name: list(split.shard_lengths) for name, split in builder.info.splits.items()}
-        has_group = GROUP in builder.info.features
+        features = builder.info.features
+        is_own = manifest.rlds_layout == INTERLEAVE_VLA_LAYOUT
+        has_group = GROUP in (features["steps"].feature if is_own else features)
     except (*_TFDS_ERRORS, json_format.Error) as error:
         report.fault(folder, f"TFDS does not open it: {type(error).__name__}: {error}")
         return "TFDS opened nothing"
@@ -94,8 +97,12 @@ def _read_text(path: str) -> str:
         raise ConfigError(f"{path}: not UTF-8: {error}") from error
 
 
-def _form_faults(text: str) -> Iterator[str]:
-    """Where features.json is not the source's with our features added."""
+def _form_faults(text: str, manifest: Manifest) -> Iterator[str]:
+    """Where features.json is not the layout's own, or the source's with our features added."""
+    if manifest.rlds_layout == INTERLEAVE_VLA_LAYOUT:
+        if text != interleave_vla.features_json():
+            yield f"is not as the layout {INTERLEAVE_VLA_LAYOUT} has it"
+        return
     content = json.loads(text)
     own = content["featuresDict"]["features"]
     if GROUP not in own:

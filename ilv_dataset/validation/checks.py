@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from ilv_dataset.fields import INTERLEAVE_VLA_LAYOUT
 from ilv_dataset.formats.parquet import relative_path
 from ilv_dataset.layout import Layout
 from ilv_dataset.messages import count_noun
 from ilv_dataset.validation.builders import check_builder, check_columns, check_metadata
 from ilv_dataset.validation.faults import Fault, Report
+from ilv_dataset.validation.interleave_vla import check_interleave_vla
 from ilv_dataset.validation.manifests import Manifest, read_manifest
 from ilv_dataset.validation.paths import check_files
 from ilv_dataset.validation.records import check_records
@@ -46,11 +48,17 @@ def validate_output(
         note("shards", number, len(manifest.shards))
         has_rows = spans.check_shard(shard)
         has_steps = _is_intact(manifest, layout.steps(shard), intact)
-        if has_steps and features is not None:
+        is_own = manifest.rlds_layout == INTERLEAVE_VLA_LAYOUT  # features of its own
+        if has_steps and features is not None and not is_own:
             check_columns(layout.steps(shard), features, report)
         if has_steps and has_rows:
             check_steps(manifest, shard, report, deep=deep)
-        if _is_intact(manifest, layout.rlds_shard(shard), intact):
+        if not _is_intact(manifest, layout.rlds_shard(shard), intact):
+            continue
+        if is_own:
+            parsed = spans.parsed if has_rows else None
+            check_interleave_vla(manifest, shard, features, report, parsed=parsed, deep=deep)
+        else:
             options = {"has_rows": has_rows, "probed": not has_steps, "deep": deep}
             check_records(manifest, shard, features, report, **options)
     spans.check_unused()

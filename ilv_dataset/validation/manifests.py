@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ilv_dataset.errors import IlvError, StorageError
+from ilv_dataset.fields import ILV_LAYOUT
 from ilv_dataset.formats import files
 from ilv_dataset.formats.atomic import FileSummary
 from ilv_dataset.formats.markers import Marker, decode_marker, sum_counts
@@ -49,6 +50,17 @@ class Manifest:
         include = self.plan.get("--include")
         extra = include if isinstance(include, list) else []
         return frozenset(("interleaved", *(name for name in extra if isinstance(name, str))))
+
+    @property
+    def rlds_layout(self) -> str:
+        """One of fields.LAYOUTS."""
+        return str(self.plan.get("--layout", ILV_LAYOUT))
+
+    @property
+    def max_images(self) -> int:
+        """How many pictures each step has, where the layout has room for so many."""
+        number = self.plan.get("--max-images")
+        return number if isinstance(number, int) else 1
 
     def paths(self, stage: str, shard: ShardKey | None) -> str:
         """The file that a stage writes for a shard."""

@@ -48,7 +48,7 @@ def check_records(
 
     def frames() -> Iterator[FrameCheck]:
         nonlocal num_records
-        for number, example in _examples(path, report):
+        for number, example in read_examples(path, report):
             num_records += 1
             place, row = f"record {number}", None
             if has_rows:
@@ -73,7 +73,8 @@ def check_records(
     report.checked["records"] += num_records
 
 
-def _examples(path: str, report: Report) -> Iterator[tuple[int, Example]]:
+def read_examples(path: str, report: Report) -> Iterator[tuple[int, Example]]:
+    """The records of a shard that can be read, with their numbers; the others are faults."""
     size = files.file_size(path) or 0
     with files.open_read(path) as file, files.naming_path(path):
         for record in read_records(file, size=size):
@@ -97,11 +98,12 @@ def _row_faults(example: Example, row: EpisodeRow | None) -> Iterator[str]:
         return
     for path, expected in parse_example(encoded).items():
         values = example.get(path)
-        if values is None or not _are_equal(values, expected):
+        if values is None or not are_equal(values, expected):
             yield f"{path} is not that of {row.span_id} in the episodes table"
 
 
-def _are_equal(values: Values, expected: Values) -> bool:
+def are_equal(values: Values, expected: Values) -> bool:
+    """Whether two features hold the same; an empty one has no type in a record."""
     if len(values) == len(expected) == 0:
         return True
     if isinstance(values, BytesValues) or isinstance(expected, BytesValues):

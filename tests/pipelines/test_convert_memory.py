@@ -1,14 +1,17 @@
 """Peak memory of each step on large episodes; DESIGN.md, section 8."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from builders import (
+    DATASET,
     INSTRUCTION,
     MARKED,
+    VERSION,
     features_json,
     frame,
     make_episode,
@@ -21,7 +24,13 @@ from builders import (
 MEGABYTE = 1 << 20
 BUDGET = 600 * MEGABYTE
 VIEWS = ("view_1", "view_2", "view_3")
-STEPS = (("parse",), ("ground",), ("write", "parquet"), ("write", "rlds"))
+STEPS = (
+    ("parse",),
+    ("ground",),
+    ("write", "parquet"),
+    ("write", "rlds"),
+    ("write", "rlds", "interleave-vla"),
+)
 # The kernel's own high-water mark; getrusage would count what the parent had at the fork.
 MEASURE = """
 import pathlib, sys
@@ -80,7 +89,11 @@ def peaks(data, out):
     found = {}
     for name, *form in STEPS:
         arguments = [name, *MARKED, "--data-dir", str(data), "--out", str(out)]
-        arguments += ["--formats", *form] if form else []
+        for flag, value in zip(("--formats", "--layout"), form, strict=False):
+            arguments += [flag, value]
+        if "--layout" in arguments:  # instead of the records that are there
+            for folder in ("rlds", ".state/rlds"):
+                shutil.rmtree(out / DATASET / VERSION / folder)
         run = subprocess.run(
             [sys.executable, "-c", MEASURE, *arguments], capture_output=True, text=True
         )
