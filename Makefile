@@ -12,12 +12,14 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3 python;
     $$python -c '$(IS_SUPPORTED)' 2>/dev/null && echo $$python && break; done)
 
 OUT ?= out
+DATASET_OUT ?= $(OUT)
+POLICY ?= $(DATASET_OUT)/policy
 LOOK := make convert DATASET=demo, or DATASET=bridge DATA_DIR=path/of/the/tfds/folder
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup convert test test-slow bench lint format wheel clean named-dataset
+.PHONY: help setup convert train test test-slow proof bench lint format wheel clean named-dataset
 
 help: ## List the targets.
 	@echo 'Targets of make:'
@@ -30,11 +32,18 @@ setup: $(STAMP) ## Make ./.venv with every extra, at the versions of constraints
 convert: named-dataset $(STAMP) ## Convert DATASET=name [DATA_DIR=folder] [OUT=out] [ARGS='--split train'].
 	@$(BIN)/ilv convert "$(DATASET)" $(if $(DATA_DIR),--data-dir "$(DATA_DIR)") --out "$(OUT)" $(ARGS)
 
+train: $(STAMP) ## Train a policy on DATASET_OUT=out, by default the demo's [POLICY=out/policy ARGS=...].
+	@test -d "$(DATASET_OUT)" || $(BIN)/ilv convert demo --out "$(DATASET_OUT)"
+	@$(BIN)/ilv train "$(DATASET_OUT)" --out "$(POLICY)" $(ARGS)
+
 test: $(STAMP) ## Run the tests [ARGS='-k boxes'].
 	@$(BIN)/python -m pytest $(ARGS)
 
 test-slow: $(STAMP) ## Run the tests that take minutes, need real weights or a GPU [ARGS=...].
 	@$(BIN)/python -m pytest -m 'slow or gpu' --timeout 1200 $(ARGS)
+
+proof: $(STAMP) ## Show that interleaved instructions generalise [OUT=proof] [ARGS=--quick].
+	@$(BIN)/python -m ilv_dataset.proof --out "$(if $(filter file,$(origin OUT)),proof,$(OUT))" $(ARGS)
 
 bench: $(STAMP) ## Measure throughput and memory beside cp and TFDS [ARGS=...].
 	@$(BIN)/python tests/bench $(ARGS)

@@ -20,6 +20,7 @@ from detecting import measure_overhead
 from extraction import ASK_FEW, ASK_MANY, measure_asking, measure_extraction
 from grounding import measure_grounding
 from memory import measure_memory
+from reading import measure_reading
 from rows import Row, format_rows
 from throughput import FULL, QUICK, measure_throughput
 
@@ -53,10 +54,15 @@ def _groups(options: argparse.Namespace) -> dict[str, Callable[[Path], Iterator[
     return {
         "throughput": lambda folder: measure_throughput(folder, QUICK if quick else FULL),
         "memory": lambda folder: measure_memory(folder, num_many=6 if quick else 20),
+        "reading": lambda folder: measure_reading(
+            folder, num_episodes=6 if quick else 25, num_rounds=1 if quick else 3
+        ),
         "detecting": lambda folder: measure_overhead(
             folder, shared / WEIGHTS, num_spans=16 if quick else 48, num_rounds=3
         ),
-        "grounding": lambda folder: measure_grounding(folder, num_rounds=rounds, has_sam=not quick),
+        "grounding": lambda folder: measure_grounding(
+            folder, num_episodes=6 if quick else 24, num_rounds=rounds, has_sam=not quick
+        ),
         "commands": lambda folder: measure_commands(
             folder, num_shards=50 if quick else 1000, num_rounds=rounds
         ),
@@ -72,8 +78,8 @@ def _parse_options() -> argparse.Namespace:
         "--only",
         action="append",
         metavar="GROUP",
-        help="which rows; may be repeated: throughput, memory, detecting, grounding, commands, "
-        "extraction, asking",
+        help="which rows; may be repeated: throughput, memory, reading, detecting, grounding, "
+        "commands, extraction, asking",
     )
     parser.add_argument("--folder", type=Path, help="where temporary data goes; 3 GB")
     parser.add_argument("--shared", type=Path, default=SHARED, help="folder of gold/ and weights/")

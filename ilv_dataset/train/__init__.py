@@ -1,0 +1,1 @@
+"""The trainer: converted shards into batches, a small policy, its loop."""

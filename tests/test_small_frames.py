@@ -1,0 +1,62 @@
+import numpy as np
+import pytest
+from builders import scene_jpeg
+from converted import copy_converted, run_ilv
+
+from ilv_dataset.dataset_reader import ConvertedShard, StepColumns, open_dataset
+from ilv_dataset.errors import ConfigError, StorageError
+from ilv_dataset.formats.frames import decode_square
+from ilv_dataset.layout import Layout
+from ilv_dataset.records import ShardKey
+from ilv_dataset.small_frames import _open, open_small_frames
+
+COLUMNS = StepColumns("observation/image", False, (), ("action",))
+
+
+@pytest.mark.parametrize("form", ["parquet", "rlds"])
+def test_frames_of_a_span_are_the_decoded_ones(tmp_path, form):
+    shard = open_dataset(str(copy_converted(tmp_path)), "train", format=form).shards[0]
+    kept = open_small_frames(shard, COLUMNS, 16)
+    assert kept.pixels.shape == (2 + 2 + 3, 16, 16, 3)
+    assert not kept.pixels.flags.writeable
+    third = list(shard.written_spans())[2]  # steps 2 to 4 of the episode of seed 2
+    for step, square in zip((2, 3, 4), kept.of(third), strict=True):
+        assert (square == decode_square(scene_jpeg(2 + step), 16)).all()
+
+
+def test_frames_are_made_once_for_a_size_and_an_order_of_channels(tmp_path):
+    root = copy_converted(tmp_path)
+    shard = open_dataset(str(root), "train").shards[0]
+    folder = tmp_path / "out" / ".cache" / "frames"
+    squares = open_small_frames(shard, COLUMNS, 16).pixels
+    (file,) = folder.iterdir()
+    written = file.stat().st_mtime_ns
+    _open.cache_clear()
+    assert (open_small_frames(shard, COLUMNS, 16).pixels == squares).all()
+    assert file.stat().st_mtime_ns == written
+    turned = StepColumns("observation/image", True, (), ("action",))
+    assert (open_small_frames(shard, turned, 16).pixels == squares[..., ::-1]).all()
+    assert open_small_frames(shard, COLUMNS, 8).pixels.shape == (7, 8, 8, 3)
+    assert len(list(folder.iterdir())) == 3
+    assert run_ilv("validate", tmp_path / "out").exit_code == 0
+
+
+def test_error_when_the_kept_file_is_another(tmp_path):
+    shard = open_dataset(str(copy_converted(tmp_path)), "train").shards[0]
+    open_small_frames(shard, COLUMNS, 16)
+    (file,) = (tmp_path / "out" / ".cache" / "frames").iterdir()
+    for content in (b"", b"no array", file.read_bytes()[:-1]):
+        file.write_bytes(content)
+        _open.cache_clear()
+        with pytest.raises(StorageError, match="not frames, delete it"):
+            open_small_frames(shard, COLUMNS, 16)
+    np.save(file, np.zeros((1, 16, 16, 3), np.uint8))
+    with pytest.raises(StorageError, match=r"not the frames of .*: delete it"):
+        open_small_frames(shard, COLUMNS, 16)
+
+
+def test_error_when_the_data_are_remote():
+    layout = Layout("mem://bucket/out", "demo", "1.0.0")
+    shard = ConvertedShard(layout, ShardKey("train", 0, 1), "parquet", ("interleaved",))
+    with pytest.raises(ConfigError, match="frames are kept beside local data only"):
+        open_small_frames(shard, COLUMNS, 16)
