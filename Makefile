@@ -42,8 +42,8 @@ test: $(STAMP) ## Run the tests [ARGS='-k boxes'].
 test-slow: $(STAMP) ## Run the tests that take minutes, need real weights or a GPU [ARGS=...].
 	@$(BIN)/python -m pytest -m 'slow or gpu' --timeout 1200 $(ARGS)
 
-proof: $(STAMP) ## Show that interleaved instructions generalise [OUT=proof] [ARGS=--quick].
-	@$(BIN)/python -m ilv_dataset.proof --out "$(if $(filter file,$(origin OUT)),proof,$(OUT))" $(ARGS)
+proof: $(STAMP) ## Show that interleaved instructions generalise [OUT=out ARGS=--quick].
+	@$(BIN)/python -m ilv_dataset.proof --out "$(OUT)/proof" $(ARGS)
 
 bench: $(STAMP) ## Measure throughput and memory beside cp and TFDS [ARGS=...].
 	@$(BIN)/python tests/bench $(ARGS)

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 import click
 
 from ilv_dataset import __version__
+from ilv_dataset.bank_command import bank
 from ilv_dataset.command_options import (
     check_png,
     crop_options,
@@ -22,12 +23,15 @@ from ilv_dataset.command_options import (
 )
 from ilv_dataset.errors import IlvError
 from ilv_dataset.models_command import models
+from ilv_dataset.rollout_command import rollout
+from ilv_dataset.train_command import train
 
 # Every import below a command is made there: `ilv --help` answers in a tenth of a second.
 
 _INTERRUPTED = 130  # Source: shells, 128 + SIGINT
 _RESUMING = dict.fromkeys(
-    ("convert", "parse", "ground", "write", "models"), "; the same command goes on where it was"
+    ("convert", "parse", "ground", "write", "models", "train"),
+    "; the same command goes on where it was",
 )
 
 
@@ -333,7 +337,10 @@ def validate(path: str, deep: bool) -> None:
     show_faults(path, deep=deep)
 
 
+main.add_command(bank)
 main.add_command(models)
+main.add_command(rollout)
+main.add_command(train)
 
 
 def _run(steps: Sequence[str], *, beam_args: tuple[str, ...], dry_run: bool, **values: Any) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from ilv_dataset.formats import files
 from ilv_dataset.formats.example import Example, parse_example
 from ilv_dataset.formats.features import Feature, decode_features
 from ilv_dataset.formats.interleave_vla import METADATA
-from ilv_dataset.formats.markers import upstream_checksum
+from ilv_dataset.formats.markers import peek_marker, upstream_checksum
 from ilv_dataset.formats.parquet import IMAGE
 from ilv_dataset.formats.rlds import GROUP
 from ilv_dataset.formats.steps import cut_steps, join_steps, own_features, steps_schema
@@ -42,6 +43,7 @@ from ilv_dataset.records import ShardKey
 FORMATS = {"parquet": "steps", "rlds": "rlds"}  # name -> the stage that writes it
 _HEAVY_COLUMNS = ("images", "objects")
 _STEP_NUMBERS = ("span", "step", "is_first", "is_last", "is_terminal")  # never state or action
+_EXTENT = ("step_start", "step_end")
 _LIGHT_COLUMNS = [name for name in EPISODES_SCHEMA.names if name not in _HEAVY_COLUMNS]
 
 
@@ -75,10 +77,15 @@ class ConvertedShard:
         yield from map(decode_episode, read_dicts(self.layout.episodes(self.key), columns))
 
     def written_spans(self, *, is_light: bool = False) -> Iterator[EpisodeRow]:
-        """The spans whose steps were written, in their order."""
-        for row in self.spans(is_light=is_light):
-            if row.status in self.written_statuses:
-                yield row
+        """The spans whose steps were written, in their order, with the steps that were.
+
+        The layout interleave-vla leaves out a first step without an action, and spans with a
+        frame that does not decode.
+        """
+        rows = self.spans(is_light=is_light)
+        written = (row for row in rows if row.status in self.written_statuses)
+        is_theirs = self.format == "rlds" and _layout_name(self) == INTERLEAVE_VLA_LAYOUT
+        yield from _match_records(self, written) if is_theirs else written
 
     def column_types(self) -> pa.Schema:
         """The columns of its steps, from the footer or from features.json alone.
@@ -321,26 +328,60 @@ def _read_records(
     """Steps from RLDS, in the columns of the steps table; one record is in memory."""
     own = [f for f in own_features(_rlds_features(shard.layout)) if f.key in columns]
     schema = steps_schema(own)
-    with files.open_read(shard.path) as file, files.naming_path(shard.path):
-        records = read_records(file, size=files.file_size(shard.path) or 0)
-        for number, row in enumerate(rows):
+    payloads = _read_payloads(shard)
+    for number, row in enumerate(rows):
+        payload = next(payloads, None)
+        if payload is None:
+            raise StorageError(f"{shard.path} has {number} records, and more are expected")
+        if number < first:
+            continue
+        example = parse_example(payload)
+        if (row.episode_id, row.span) not in _identities(example):
+            raise StorageError(f"{shard.path}: record {number} is not {row.span_id}")
+        num_steps = row.step_end - row.step_start
+        whole = replace(row, step_start=0, step_end=num_steps)  # a part is an episode here
+        table = join_steps(list(cut_steps(whole, example, own, num_steps=num_steps)), schema)
+        steps = np.arange(row.step_start, row.step_end, dtype=np.int32)
+        table = table.set_column(schema.names.index("step"), "step", pa.array(steps))
+        yield row, table.select(columns)
+
+
+def _match_records(shard: ConvertedShard, rows: Iterator[EpisodeRow]) -> Iterator[EpisodeRow]:
+    """Those of the rows that have a record, in its order, with the steps of that record."""
+    records = iter(_record_spans(shard, shard.checksum))
+    record = next(records, None)
+    for row in rows:
+        if record and (row.episode_id, row.span) == record[:2]:
+            yield replace(row, step_start=record[2], step_end=record[3])
             record = next(records, None)
-            if record is None:
-                raise StorageError(f"{shard.path} has {number} records, and more are expected")
+    if record:
+        raise StorageError(f"{shard.path}: {record[0]}#{record[1]} is not a span in this place")
+
+
+@lru_cache(256)
+def _record_spans(shard: ConvertedShard, _: str) -> tuple[tuple[str, int, int, int], ...]:
+    """(episode, span, its first step, its end) of every record, as of this checksum."""
+    found = []
+    for number, payload in enumerate(_read_payloads(shard)):
+        example = parse_example(payload)
+        try:
+            ((episode_id, span),) = _identities(example)
+            start, end = (int(np.asarray(example[f"{METADATA}/{name}"])[0]) for name in _EXTENT)
+        except (LookupError, TypeError, ValueError) as error:
+            raise StorageError(f"{shard.path}: record {number} is of no span") from error
+        found.append((episode_id, span, start, end))
+    marker = peek_marker(shard.layout, "rlds", shard.key)
+    if marker is not None and marker.counts.get("records") != len(found):
+        raise StorageError(f"{shard.path} has {len(found)} records, its marker {marker.counts}")
+    return tuple(found)
+
+
+def _read_payloads(shard: ConvertedShard) -> Iterator[bytes]:
+    with files.open_read(shard.path) as file, files.naming_path(shard.path):
+        for record in read_records(file, size=files.file_size(shard.path) or 0):
             if not isinstance(record, RawRecord):
                 raise StorageError(f"{shard.path}: record {record.index}: {record.message}")
-            if number < first:
-                continue
-            example = parse_example(record.payload)
-            if (row.episode_id, row.span) not in _identities(example):
-                raise StorageError(f"{shard.path}: record {number} is not {row.span_id}")
-            num_steps = row.step_end - row.step_start
-            whole = replace(row, step_start=0, step_end=num_steps)  # a part is an episode here
-            pieces = list(cut_steps(whole, example, own, num_steps=num_steps))
-            table = join_steps(pieces, schema)
-            steps = np.arange(row.step_start, row.step_end, dtype=np.int32)
-            table = table.set_column(schema.names.index("step"), "step", pa.array(steps))
-            yield row, table.select(columns)
+            yield record.payload
 
 
 def _identities(example: Example) -> Iterator[tuple[str, int]]:

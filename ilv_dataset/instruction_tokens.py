@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import cache
 from typing import NamedTuple, Protocol
 
@@ -13,7 +14,9 @@ import numpy as np
 from ilv_dataset.bank import Bank, ImageMix, pick_image
 from ilv_dataset.fields import IMAGE_PLACEHOLDER
 from ilv_dataset.formats.frames import fit_square
-from ilv_dataset.formats.tables import EpisodeRow
+from ilv_dataset.formats.tables import EpisodeRow, GroundedObject
+from ilv_dataset.interleave import interleave_instruction
+from ilv_dataset.records import Phrase
 
 PADDING, NEXT_IMAGE, FIRST_WORD, NUM_TOKENS = 0, 1, 2, 4096
 
@@ -86,26 +89,44 @@ def pick_images(
 ) -> tuple[str, list[bytes]]:
     """The interleaved instruction of a span and its encoded pictures, as the mix has them.
 
-    Where the mix wants words, and behind the first `max_images` pictures, the phrase stands.
+    Where the mix wants words, and behind the first `max_images` pictures, the instruction's own
+    stand, articles too; all of it where no picture is left.
 
     Raises: ConfigError where the mix needs a bank.
     """
     if not row.images:
         return row.instruction, []
-    names = [found.phrase for found in row.objects if found.grounded]
-    text, *rest = row.interleaved.split(IMAGE_PLACEHOLDER)
-    images: list[bytes] = []
-    for slot, (name, own, behind) in enumerate(zip(names, row.images, rest, strict=True)):
-        jpeg = None
-        if len(images) < max_images:
-            jpeg = pick_image(
-                mix, bank, seed=seed, epoch=epoch, span_id=row.span_id,
-                episode_id=row.episode_id, slot=slot, name=name, own=own,
-            ).jpeg  # fmt: skip
+    grounded = [found for found in row.objects if found.grounded]
+    shown: dict[int, bytes] = {}  # by place among the grounded
+    for slot, (found, own) in enumerate(zip(grounded, row.images, strict=True)):
+        if len(shown) == max_images:
+            break
+        jpeg = pick_image(
+            mix, bank, seed=seed, epoch=epoch, span_id=row.span_id,
+            episode_id=row.episode_id, slot=slot, name=found.phrase, own=own,
+        ).jpeg  # fmt: skip
         if jpeg is not None:
-            images.append(jpeg)
-        text += (name if jpeg is None else IMAGE_PLACEHOLDER) + behind
-    return text, images
+            shown[slot] = jpeg
+    return _place_images(row, grounded, shown), list(shown.values())
+
+
+def _place_images(
+    row: EpisodeRow, grounded: Sequence[GroundedObject], shown: Collection[int]
+) -> str:
+    """The instruction with a placeholder for each of the objects that are shown."""
+    if not shown:
+        return row.instruction
+    phrases = [
+        Phrase(found.phrase, found.start, found.end, found.query, found.kind) for found in grounded
+    ]
+    with contextlib.suppress(ValueError):
+        if interleave_instruction(row.instruction, phrases) == row.interleaved:
+            return interleave_instruction(row.instruction, [phrases[slot] for slot in shown])
+    # They index a summary, of which only its interleaved form is in the row.
+    text, *rest = row.interleaved.split(IMAGE_PLACEHOLDER)
+    for slot, (phrase, behind) in enumerate(zip(phrases, rest, strict=True)):
+        text += (IMAGE_PLACEHOLDER if slot in shown else phrase.phrase) + behind
+    return text
 
 
 @cache

@@ -14,9 +14,11 @@ from typing import Any, Self
 
 import numpy as np
 
+from ilv_dataset.bank import Bank
 from ilv_dataset.dataset_reader import ConvertedShard, StepColumns, stack_numbers
 from ilv_dataset.errors import ConfigError, IlvError, StorageError
 from ilv_dataset.formats import atomic, files
+from ilv_dataset.formats.markers import upstream_checksum
 from ilv_dataset.layout import Layout
 from ilv_dataset.outputs import read_json
 
@@ -92,23 +94,34 @@ class StepStatistics:
         return (scaled + np.array(self.action_mean)).astype(np.float32)
 
 
-def measure_steps(shards: Iterable[ConvertedShard], columns: StepColumns) -> StepStatistics:
+def measure_steps(
+    shards: Iterable[ConvertedShard], columns: StepColumns, *, has_text_only: bool = True
+) -> StepStatistics:
     """The statistics of all steps of some shards; one span is in memory.
+
+    Args:
+        has_text_only: also of spans without a picture.
 
     Raises: StorageError; ConfigError where there is no step.
     """
     found: StepStatistics | None = None
+    place = ""
     for shard in shards:
-        for _, table in shard.read_steps(columns.numbers, is_light=True):
+        place = f" in {shard.layout.root}"
+        for row, table in shard.read_steps(columns.numbers, is_light=True):
+            if row.status != "interleaved" and not has_text_only:
+                continue
             states = stack_numbers(table, columns.state)
             one = StepStatistics.of(states, stack_numbers(table, columns.action))
             found = found.merge(one) if found else one
     if found is None:
-        raise ConfigError("there is no step to take statistics of")
+        raise ConfigError(f"there is no step to take statistics of{place}")
     return found
 
 
-def load_statistics(shards: Sequence[ConvertedShard], columns: StepColumns) -> StepStatistics:
+def load_statistics(
+    shards: Sequence[ConvertedShard], columns: StepColumns, *, has_text_only: bool = True
+) -> StepStatistics:
     """Those of shards of one converted dataset, taken once and kept in OUT/.cache/statistics.
 
     The file's name holds a hash of all they depend on, see `steps_digest`. Where OUT cannot be
@@ -117,19 +130,23 @@ def load_statistics(shards: Sequence[ConvertedShard], columns: StepColumns) -> S
     Raises: StorageError; ConfigError where there is no step.
     """
     (layout,) = {shard.layout for shard in shards}
-    name = f"{layout.dataset}-{layout.version}-{steps_digest(shards, {layout: columns})}.json"
+    digest = steps_digest(shards, {layout: columns}, has_text_only=has_text_only)
+    name = f"{layout.dataset}-{layout.version}-{digest}.json"
     path = files.join_path(layout.out, ".cache", "statistics", name)
     if files.exists(path):
         with contextlib.suppress(IlvError):  # a damaged one is taken anew
             return StepStatistics.from_json(read_json(path))
-    found = measure_steps(shards, columns)
+    found = measure_steps(shards, columns, has_text_only=has_text_only)
     with contextlib.suppress(StorageError):
         atomic.write_json(path, found.to_json(), out=layout.out)
     return found
 
 
 def statistics_by_dataset(
-    shards: Sequence[ConvertedShard], columns: Mapping[Layout, StepColumns]
+    shards: Sequence[ConvertedShard],
+    columns: Mapping[Layout, StepColumns],
+    *,
+    has_text_only: bool = True,
 ) -> dict[str, StepStatistics]:
     """Those of each dataset by its name; outputs of one name are taken together.
 
@@ -139,7 +156,7 @@ def statistics_by_dataset(
     found: dict[str, StepStatistics] = {}
     for layout, of_layout in columns.items():
         own = [shard for shard in shards if shard.layout == layout]
-        one = load_statistics(own, of_layout)
+        one = load_statistics(own, of_layout, has_text_only=has_text_only)
         before = found.get(layout.dataset)
         found[layout.dataset] = before.merge(one) if before else one
     sizes = {name: (len(one.state_mean), len(one.action_mean)) for name, one in found.items()}
@@ -148,7 +165,12 @@ def statistics_by_dataset(
     return found
 
 
-def steps_digest(shards: Sequence[ConvertedShard], columns: Mapping[Layout, StepColumns]) -> str:
+def steps_digest(
+    shards: Sequence[ConvertedShard],
+    columns: Mapping[Layout, StepColumns],
+    *,
+    has_text_only: bool = True,
+) -> str:
     """16 hexadecimal digits that change with the steps, the format or the columns of numbers."""
     checksums = files.map_files(lambda shard: shard.checksum, shards, root=shards[0].path)
     content = [
@@ -156,7 +178,34 @@ def steps_digest(shards: Sequence[ConvertedShard], columns: Mapping[Layout, Step
         for shard, checksum in zip(shards, checksums, strict=True)
     ]
     numbers = [[one.state, one.action] for one in columns.values()]
-    return hashlib.sha256(json.dumps([_FORM, numbers, content]).encode()).hexdigest()[:16]
+    return _digest([_FORM, has_text_only, numbers, content])
+
+
+def data_digest(
+    settings: Mapping[str, Any],
+    shards: Sequence[ConvertedShard],
+    columns: Mapping[Layout, StepColumns],
+    bank: Bank | None,
+) -> str:
+    """16 hexadecimal digits that change with whatever batches are made of.
+
+    Args:
+        settings: plain values, in any order.
+        bank: None where none is used.
+    """
+    held = None if bank is None else bank.fingerprint
+    tables = files.map_files(_episodes_checksum, shards, root=shards[0].path)
+    return _digest([settings, steps_digest(shards, columns), tables, held])
+
+
+def _episodes_checksum(shard: ConvertedShard) -> str:
+    """CRC32C of the table with the instructions and their pictures; else its size."""
+    written = upstream_checksum(shard.layout, "ground", shard.key)
+    return written or f"{files.file_size(shard.layout.episodes(shard.key))} bytes"
+
+
+def _digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _scales(stds: Sequence[float]) -> np.ndarray:

@@ -28,7 +28,21 @@ if TYPE_CHECKING:
 
 LOG, CURVE = "log.csv", "curve.png"
 _RECENT_STEPS = 100
-_CURVE_WH, _CURVE_POINTS = (720, 360), 200
+_CURVE_WH, _CURVE_POINTS = (720, 360), 100
+
+
+def parse_weights(_: click.Context, __: click.Parameter, values: Sequence[str]) -> dict[str, float]:
+    """A callback for weights of datasets, each NAME=W."""
+    weights: dict[str, float] = {}
+    for value in values:
+        name, _equals, number = value.rpartition("=")
+        try:
+            weights[name] = float(number)
+        except ValueError as error:
+            raise click.BadParameter(f"{value!r} is not NAME=W, such as bridge=2") from error
+        if not name or not 0 < weights[name] < math.inf:
+            raise click.BadParameter(f"{value!r} is not NAME=W with W above 0")
+    return weights
 
 
 @click.command()
@@ -41,13 +55,34 @@ _CURVE_WH, _CURVE_POINTS = (720, 360), 200
     show_default=True,
     help="What the policy is told.",
 )
-@click.option("--steps", type=click.IntRange(min=1), default=3000, show_default=True)
+@click.option("--steps", type=click.IntRange(min=1), default=1000, show_default=True)
 @click.option("--batch", type=click.IntRange(min=1), default=64, show_default=True)
 @click.option("--lr", type=click.FloatRange(0, 1, min_open=True), default=2e-3, show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
 @click.option("--split", default="train", show_default=True)
 @click.option("--camera", default="", help="A feature of the frames.  [default: the conversion's]")
+@click.option(
+    "--action-key",
+    default="action",
+    show_default=True,
+    metavar="COLUMNS",
+    help="One, or several that are joined: action/world_vector,action/open_gripper.",
+)
+@click.option(
+    "--state-key",
+    default="observation/state",
+    show_default=True,
+    metavar="COLUMNS",
+    help='Likewise; "" for none.',
+)
+@click.option(
+    "--weights",
+    multiple=True,
+    callback=parse_weights,
+    metavar="NAME=W",
+    help="A dataset's share of the samples; once for each.  [default: by steps]",
+)
 @click.option("--window", type=click.IntRange(min=1), default=1, show_default=True)
 @click.option("--chunk", type=click.IntRange(min=1), default=8, show_default=True)
 @click.option("--mix", default="own=1", show_default=True, help="E.g. own=2,bank=1,text=1.")
@@ -60,8 +95,12 @@ _CURVE_WH, _CURVE_POINTS = (720, 360), 200
 def train(paths: tuple[str, ...], out: Path, bank: str | None, **options: Any) -> None:
     """Trains a small policy on the converted datasets at DATA; the same command again resumes.
 
-    Ctrl-C saves before it stops, and more --steps go on. The folder --out gets
-    policy.safetensors, policy.json, log.csv and curve.png.
+    Ctrl-C saves before it stops; with as many threads (OMP_NUM_THREADS) the losses are those of one
+    run. More --steps go on, too. The folder --out gets policy.safetensors, policy.json, log.csv and
+    curve.png.
+
+    Datasets name actions and state in their own ways: say --action-key and --state-key, or convert
+    with --layout interleave-vla, where all have the default ones.
 
     \b
     Example:
@@ -102,13 +141,17 @@ def run_training(
     settings = checkpoints.settings_of(batches, config, data)
     trainee = loop.make_trainee(settings.policy, config)
     log = TrainingLog(out)
-    if not overwrite and checkpoints.has_training(out):
-        checkpoints.resume(out, trainee, batches, settings)
-        log.read(up_to=trainee.step)
     shown = showing_count(
         lambda: trainee.step, config.steps, "train", unit="steps", detail=log.describe
     )
-    with atomic.locked_output(str(out)), stopping() as is_stopped, shown:
+    with atomic.locked_output(str(out)), contextlib.ExitStack() as stack:
+        if overwrite:
+            checkpoints.discard(out)
+        elif checkpoints.has_training(out):
+            checkpoints.resume(out, trainee, batches, settings)
+            log.read(up_to=trainee.step)
+        is_stopped = stack.enter_context(stopping())
+        stack.enter_context(shown)
         for step, loss in loop.train(trainee, batches, config):
             log.rows.append((step, loop.lr_at(step, config), loss))
             if step % save_every == 0 or step == config.steps or is_stopped():

@@ -30,11 +30,14 @@ RANKS = {
     "simulation": 2,
     "train": 2,
     "shards": 2,
+    "proof": 3,
     "training": 3,
     "extraction": 3,
     "stages": 3,
     "pipelines": 4,
     "running": 5,
+    "rollout_command": 5,
+    "train_command": 5,
     "cli": 6,
 }
 LOGIC_RANK = 1
@@ -274,7 +277,8 @@ def test_constraints_hold_exact_versions_only():
 
 CLOCKS = ("time.time", "time.monotonic", "time.perf_counter", "datetime.datetime", "datetime.date")
 # Progress on a terminal, and looking whether the launcher is alive: nothing that is written.
-CLOCKED = ("progress", "terminals", "pipelines.worker")
+# The proof says how long its steps took.
+CLOCKED = ("progress", "terminals", "pipelines.worker", "proof.experiment")
 
 
 def test_no_module_unpickles():

@@ -9,11 +9,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from builders import convert, decode, make_episode, scene_jpeg, write_tfds_folder
-from converted import ROOT, TRAIN_0, VAL_0, converted_once, copy_converted, rewrite
+from converted import ROOT, TRAIN_0, VAL_0, change_json, converted_once, copy_converted, rewrite
 
 import ilv_dataset
-from ilv_dataset.dataset_reader import find_columns, open_dataset, stack_numbers
+from ilv_dataset.dataset_reader import StepColumns, find_columns, open_dataset, stack_numbers
 from ilv_dataset.errors import ConfigError, StorageError
+from ilv_dataset.formats.tfrecord import frame_record, read_records
+from ilv_dataset.robot_actions import kept_steps
+from ilv_dataset.small_frames import open_small_frames
 
 STEPS_0 = "steps/train-00000-of-00002.parquet"
 KEYS = {"camera": "", "state_key": "observation/state", "action_key": "action"}
@@ -175,6 +178,76 @@ def test_the_layout_of_interleave_vla_is_read_as_well(tmp_path):
     assert decode(steps[0]["observation/image"]["bytes"]).shape == (224, 224, 3)
     (columns,) = find_columns(dataset.shards, **KEYS).values()
     assert columns.camera == "observation/image"
+
+
+@pytest.fixture(scope="module")
+def theirs(tmp_path_factory):
+    """OUT/<dataset>/<version> of interleave-vla: no first steps, and a middle span left out."""
+    folder = tmp_path_factory.mktemp("theirs")
+    halves = ["put the carrot on the plate"] * 3 + ["lift the plate"] * 2
+    cut = [scene_jpeg(), scene_jpeg()[:300] + scene_jpeg()[-2:]]  # whole by its ends alone
+    episodes = [
+        make_episode(5, instruction=halves, seed=10),
+        make_episode(2, steps__observation__image=cut),
+        make_episode(1, seed=20),
+        make_episode(4, seed=30),
+    ]
+    source = write_tfds_folder(folder / "source", {"train": [episodes]})
+    with pytest.MonkeyPatch.context() as patch:
+        dropping = lambda *args, **_: kept_steps(*args, drop_first_step=True)  # noqa: E731
+        patch.setattr("ilv_dataset.shards.interleave_vla.kept_steps", dropping)
+        options = ("--formats", "rlds", "--layout", "interleave-vla", "--max-failed", "1")
+        assert convert(source, folder / "out", *options).exit_code == 0
+    return folder / "out" / ROOT
+
+
+def test_steps_and_spans_that_interleave_vla_leaves_out_are_no_steps(theirs):
+    (shard,) = open_dataset(str(theirs)).shards
+    extents = [(row.episode_id[-1], row.step_start, row.step_end) for row in shard.written_spans()]
+    assert extents == [("0", 1, 3), ("0", 3, 5), ("2", 0, 1), ("3", 1, 4)]
+    for first in range(5):
+        found = [
+            (row.episode_id[-1], table["step"].to_pylist(), stack_numbers(table, ["action"])[0, 0])
+            for row, table in shard.read_steps(["step", "action"], first=first, last=4)
+        ]
+        # An action is its step / 8.
+        assert found == [
+            ("0", [1, 2], 0.125), ("0", [3, 4], 0.375), ("2", [0], 0), ("3", [1, 2, 3], 0.125),
+        ][first:]  # fmt: skip
+    assert len(list(shard.spans())) == 5
+    assert open_small_frames(
+        shard, StepColumns("observation/image", False, (), ()), 8
+    ).pixels.shape == (2 + 2 + 1 + 3, 8, 8, 3)
+
+
+def test_batches_have_the_steps_that_interleave_vla_keeps(theirs):
+    from ilv_dataset.train.data import DataConfig, open_batches
+
+    batches = list(open_batches(str(theirs), DataConfig(batch=3, image_px=8), epochs=1))
+    assert sum(len(batch["frames"]) for batch in batches) == 8
+
+
+def test_error_when_records_of_interleave_vla_are_not_those_of_the_table(theirs, tmp_path):
+    shutil.copytree(theirs, tmp_path / "out" / ROOT)
+    (shard,) = open_dataset(str(tmp_path / "out" / ROOT)).shards
+    path = Path(shard.path)
+    with path.open("rb") as file:
+        size = path.stat().st_size
+        framed = [b"".join(frame_record(r.payload)) for r in read_records(file, size=size)]
+    _, second, *rest = framed
+    for number, (content, message) in enumerate(
+        (
+            ([second, framed[0], *rest], r"__0#0 is not a span in this place"),
+            (framed[:-1], r"has 3 records, its marker .*'records': 4"),
+            ([b"cut"], "record 0"),
+            ([b"".join(frame_record(b"")), *framed[1:]], "record 0 is of no span"),
+        )
+    ):
+        path.write_bytes(b"".join(content))
+        marker = Path(shard.layout.marker("rlds", shard.key))
+        change_json(marker, lambda made, n=number: made["files"][0].update(crc32c=f"{n:08x}"))
+        with pytest.raises(StorageError, match=message):
+            list(shard.written_spans())
 
 
 def test_numbers_stand_side_by_side():

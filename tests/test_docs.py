@@ -60,19 +60,37 @@ assert (pictures.dtype.name, pictures.shape[1:]) == ("uint8", (224, 224, 3))
 print(spans[0]["interleaved"])
 """
 
+_TRAINING_CHECK = """
+assert span.interleaved.count("<image>") == len(span.images)
+assert len(step["action"]) == 7
+assert tuple(frames.shape) == (32, 1, 3, 96, 96)
+assert tuple(images.shape) == (32, 2, 3, 48, 48)
+assert tuple(tokens.shape) == (32, 24)
+assert tuple(actions.shape) == (32, 8, 7)
+"""
+
 
 def test_the_readmes_python_reads_what_its_command_writes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    written, python = README.split("what `make convert DATASET=demo ARGS='")[1].split("```python\n")
+    written, *snippets = README.split("what `make convert DATASET=demo ARGS='")[1].split(
+        "```python\n"
+    )
     monkeypatch.chdir(tmp_path)
     done = CliRunner().invoke(main, ["convert", "demo", *written.split("'")[0].split()])
     assert done.exit_code == 0, done.stderr
-    python = python.split("```")[0]
+    python, training = (snippet.split("```")[0] for snippet in snippets)
     command = [sys.executable, "-c", python + _CHECK]
     read = subprocess.run(command, capture_output=True, text=True, check=False)
     assert read.returncode == 0, read.stderr
     assert f"# '{read.stdout.splitlines()[-1]}', two PIL images" in python
+    trained = subprocess.run(
+        [sys.executable, "-c", training + _TRAINING_CHECK],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert trained.returncode == 0, trained.stderr
 
 
 def test_readme_shows_the_two_commands() -> None:

@@ -62,8 +62,8 @@ ROW = EpisodeRow(
     step_start=0, step_end=2, instruction="put the carrot and the cup on the table by the plate",
     interleaved="put <image> and <image> on the table by <image>", images=(b"1", b"2", b"3"),
     objects=tuple(
-        GroundedObject(name, 0, 1, name, "object", grounded=name != "table")
-        for name in ("carrot", "cup", "table", "plate")
+        GroundedObject(name, start, start + len(name), name, "object", grounded=name != "table")
+        for name, start in (("carrot", 8), ("cup", 23), ("table", 34), ("plate", 47))
     ),
     status="interleaved", reason="",
 )  # fmt: skip
@@ -79,19 +79,30 @@ def test_own_crops_stand_where_the_instruction_has_them():
 
 def test_further_images_are_spelt_out():
     assert pick(ImageMix(), max_images=2) == (
-        "put <image> and <image> on the table by plate",
+        "put <image> and <image> on the table by the plate",
         [b"1", b"2"],
     )
-    assert pick(ImageMix(), max_images=0)[0] == "put carrot and cup on the table by plate"
+    assert pick(ImageMix(), max_images=0) == (ROW.instruction, [])
 
 
 def test_words_stand_where_the_mix_wants_them():
-    assert pick(ImageMix(own=0, text=1)) == ("put carrot and cup on the table by plate", [])
+    assert pick(ImageMix(own=0, text=1)) == (ROW.instruction, [])
     half = [pick(ImageMix(own=1, text=1), epoch=epoch) for epoch in range(40)]
     assert pick(ImageMix(own=1, text=1), epoch=7) == half[7]
     assert 40 < sum(len(images) for _, images in half) < 80
     for text, images in half:
         assert text.count("<image>") == len(images)
+        for jpeg, phrase in ((b"1", "the carrot"), (b"2", "the cup"), (b"3", "the plate")):
+            assert (phrase in text) != (jpeg in images)
+
+
+def test_phrases_of_a_summary_stand_alone():
+    row = dataclasses.replace(
+        ROW, instruction="please, put the carrot and also the cup there by the plate"
+    )
+    assert pick(ImageMix(), row, max_images=2)[0] == "put <image> and <image> on the table by plate"
+    assert pick(ImageMix(), row) == (ROW.interleaved, [b"1", b"2", b"3"])
+    assert pick(ImageMix(own=0, text=1), row) == (row.instruction, [])
 
 
 def test_a_span_without_crops_is_its_text():

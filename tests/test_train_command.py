@@ -7,19 +7,31 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Never
 
 import numpy as np
 import pytest
+import torch
+from builders import DATASET
 from converted import converted_once, only_error, run_ilv
 from PIL import Image
 
 from ilv_dataset.errors import ConfigError
+from ilv_dataset.formats import atomic
 from ilv_dataset.train import loop
-from ilv_dataset.train.checkpoints import load_policy
+from ilv_dataset.train.checkpoints import RESUME, WEIGHTS, Settings, has_training, load_policy
 from ilv_dataset.train_command import CURVE, LOG, TrainingLog, draw_curve, stopping
 
 SMALL = ("--batch", 4, "--chunk", 2)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Losses are equal bit by bit with as many threads only."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def train(out: Path, *options: object) -> Any:
@@ -87,6 +99,7 @@ def test_killed_training_goes_on_with_the_same_losses(four_steps: Path, tmp_path
     # A process that dies in its fourth step, without a chance to save, behind the save of step 2.
     program = """
 import os
+import torch
 from ilv_dataset.cli import main
 from ilv_dataset.train import loop
 whole = loop.train
@@ -96,6 +109,7 @@ def killed(*args):
             os.kill(os.getpid(), 9)
         yield step, loss
 loop.train = killed
+torch.set_num_threads(1)
 main()
 """
     options = ["--steps", "4", "--save-every", "2", *map(str, SMALL)]
@@ -105,6 +119,20 @@ main()
     assert losses(tmp_path) == losses(four_steps)[:2]
     assert train(tmp_path, "--steps", 4, "--save-every", 2).exit_code == 0
     assert losses(tmp_path) == losses(four_steps)
+    assert (tmp_path / WEIGHTS).read_bytes() == (four_steps / WEIGHTS).read_bytes()
+
+
+def test_finished_training_is_left_as_it_is(four_steps: Path):
+    before = (four_steps / RESUME).read_bytes()
+    result = train(four_steps, "--steps", 4)
+    assert result.exit_code == 0
+    assert "at the end, step 4\n" in result.stderr
+    assert (four_steps / RESUME).read_bytes() == before
+
+
+def test_fewer_steps_than_are_done_are_refused(four_steps: Path):
+    message = only_error(train(four_steps, "--steps", 3))
+    assert "is at step 4, beyond --steps 3; name another --out, or --overwrite it" in message
 
 
 def test_rows_behind_the_checkpoint_are_done_again(tmp_path: Path):
@@ -130,6 +158,50 @@ def test_overwrite_begins_anew(tmp_path: Path):
     train(tmp_path, "--steps", 2)
     assert train(tmp_path, "--steps", 1, "--lr", 0.5, "--overwrite").exit_code == 0
     assert [step for step, _ in losses(tmp_path)] == [1]
+
+
+def test_killed_overwrite_does_not_go_on_with_what_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    class Killed(BaseException):
+        pass
+
+    def killed(*_: Any) -> Never:
+        raise Killed
+
+    assert train(tmp_path, "--steps", 2).exit_code == 0
+    whole = loop.train
+    monkeypatch.setattr(loop, "train", killed)
+    with pytest.raises(Killed):
+        train(tmp_path, "--steps", 2, "--overwrite")
+    monkeypatch.setattr(loop, "train", whole)
+    assert not has_training(tmp_path)
+    assert train(tmp_path, "--steps", 1, "--lr", 0.5).exit_code == 0
+    assert [step for step, _ in losses(tmp_path)] == [1]
+
+
+def test_overwrite_waits_for_the_run_that_writes(tmp_path: Path):
+    (tmp_path / RESUME).write_bytes(b"theirs")
+    with atomic.locked_output(str(tmp_path)):
+        assert "another run is writing" in only_error(train(tmp_path, "--overwrite"))
+    assert (tmp_path / RESUME).read_bytes() == b"theirs"
+
+
+def test_columns_and_weights_are_named(tmp_path: Path):
+    named = ("--action-key", "action,reward", "--state-key", "", "--weights", f"{DATASET}=2")
+    assert train(tmp_path, "--steps", 1, *named).exit_code == 0
+    settings = Settings.read(tmp_path)
+    assert (settings.policy.state_dim, settings.policy.action_dim) == (0, 8)
+    assert settings.data.weights == {DATASET: 2.0}
+    assert "action_key 'pose'" in only_error(train(tmp_path, "--action-key", "pose"))
+    assert "weights are for other" in only_error(train(tmp_path, "--weights", "other=1"))
+
+
+@pytest.mark.parametrize("weight", ["bridge", "=2", "bridge=big", "bridge=-1", "bridge=nan"])
+def test_weight_that_is_none_is_refused(tmp_path: Path, weight: str):
+    result = train(tmp_path, "--weights", weight)
+    assert result.exit_code == 2
+    assert f"{weight!r} is not NAME=W" in result.stderr
 
 
 def test_errors_are_one_line(tmp_path: Path):

@@ -15,7 +15,7 @@ import safetensors.torch
 import torch
 
 from ilv_dataset.errors import ConfigError
-from ilv_dataset.formats import atomic
+from ilv_dataset.formats import atomic, files
 from ilv_dataset.instruction_tokens import encode_instruction
 from ilv_dataset.step_statistics import StepStatistics
 from ilv_dataset.train.data import Batches, DataConfig
@@ -98,10 +98,22 @@ def has_training(folder: Path) -> bool:
     return (folder / RESUME).exists()
 
 
+def discard(folder: Path) -> None:
+    """Deletes what `save` wrote.
+
+    Raises: StorageError.
+    """
+    for name in (RESUME, CONFIG, WEIGHTS):  # first what another training would go on from
+        with files.naming_path(str(folder / name)):
+            (folder / name).unlink(missing_ok=True)
+
+
 def resume(folder: Path, trainee: Trainee, batches: Batches, settings: Settings) -> None:
     """Goes back to where `save` was called; more or fewer steps, and another device, may follow.
 
-    Raises: ConfigError where the settings or the data are others.
+    On the same device, with as many threads, the losses are those of one run.
+
+    Raises: ConfigError where the settings or the data are others, or more steps are done.
     """
     before, now = Settings.read(folder).to_json(), settings.to_json()
     for part in ("train", "data", "policy"):
@@ -116,6 +128,11 @@ def resume(folder: Path, trainee: Trainee, batches: Batches, settings: Settings)
         trainee.restore(state)
     except (OSError, RuntimeError, ValueError, KeyError, EOFError, pickle.UnpicklingError) as error:
         raise ConfigError(f"{folder / RESUME} is damaged; --overwrite begins anew") from error
+    if trainee.step > settings.train.steps:
+        raise ConfigError(
+            f"{folder} is at step {trainee.step}, beyond --steps {settings.train.steps}; "
+            "name another --out, or --overwrite it"
+        )
     batches.restore(state["data"])
 
 

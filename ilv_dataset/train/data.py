@@ -8,8 +8,6 @@ squares that stay on the disk (`keep_frames`).
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field, fields
@@ -43,7 +41,7 @@ from ilv_dataset.instruction_tokens import (
 )
 from ilv_dataset.layout import Layout
 from ilv_dataset.small_frames import open_small_frames
-from ilv_dataset.step_statistics import StepStatistics, statistics_by_dataset, steps_digest
+from ilv_dataset.step_statistics import StepStatistics, data_digest, statistics_by_dataset
 from ilv_dataset.step_streams import Consumer, StepStream, begin, make_streams, mix_streams
 
 __all__ = (
@@ -86,7 +84,8 @@ class DataConfig:
                 raise ConfigError(f"{name} must be 1 or more, got {getattr(self, name)}")
         if self.max_images < 0 or any(weight <= 0 for weight in self.weights.values()):
             raise ConfigError("max_images must be 0 or more, and weights above 0")
-        ImageMix.parse(self.mix)
+        if ImageMix.parse(self.mix).needs_bank != bool(self.bank):
+            raise ConfigError(f"the mix {self.mix!r} does not go with the bank {self.bank!r}")
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Self:
@@ -241,6 +240,8 @@ def open_batches(
 
     Raises: ConfigError; StorageError.
     """
+    if not 0 <= rank < world or workers < 0:
+        raise ConfigError(f"no rank {rank} of {world}, or no number of workers: {workers}")
     places = [paths] if isinstance(paths, str) else paths
     opened = [open_dataset(path, config.split, format=config.format).shards for path in places]
     shards = tuple(dict.fromkeys(shard for found in opened for shard in found))
@@ -250,11 +251,10 @@ def open_batches(
     names = {at: one.names(has_camera=not config.keep_frames) for at, one in columns.items()}
     order = (config.seed, config.shuffle_buffer, config.include_text_only)
     streams = make_streams(shards, names, config.weights, *order)
-    statistics = statistics_by_dataset(shards, columns)
+    statistics = statistics_by_dataset(shards, columns, has_text_only=config.include_text_only)
     bank = Bank.open(config.bank) if ImageMix.parse(config.mix).needs_bank else None
     maker = _Maker(config, columns, statistics, bank)
-    content = json.dumps([config.to_json(), steps_digest(shards, columns)])
-    digest = hashlib.sha256(content.encode()).hexdigest()[:16]
+    digest = data_digest(config.to_json(), shards, columns, bank)
     identity = {"rank": rank, "world": world, "workers": workers, "data": digest}
     positions = [begin(streams) for _ in range(max(1, workers))]
     dataset = _Workers(streams, maker, rank, world, epochs, positions)

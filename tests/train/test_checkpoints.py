@@ -17,6 +17,8 @@ from ilv_dataset.train.checkpoints import (
     RESUME,
     WEIGHTS,
     Settings,
+    discard,
+    has_training,
     load_policy,
     resume,
     save,
@@ -45,6 +47,11 @@ def begin(*names: str, **changes: Any) -> tuple[Trainee, Settings]:
     train = dataclasses.replace(TRAIN, **changes)
     settings = settings_of(MadeBatches(*names), train, DATA, width=32, layers=1, heads=2)
     return make_trainee(settings.policy, train), settings
+
+
+def begin_again(**changes: Any) -> tuple[Trainee, Any, Settings]:
+    trainee, settings = begin(**changes)
+    return trainee, MadeBatches(), settings
 
 
 def test_settings_take_their_sizes_from_the_data():
@@ -117,6 +124,15 @@ def test_weights_of_another_size_are_refused(tmp_path: Path):
         load_policy(tmp_path)
 
 
+def test_discarded_training_is_gone_and_nothing_else(tmp_path: Path):
+    save(tmp_path, *begin(), None)
+    (tmp_path / "notes.txt").write_text("mine")
+    discard(tmp_path)
+    assert not has_training(tmp_path)
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["notes.txt"]
+    discard(tmp_path)  # where nothing is
+
+
 def test_resume_brings_back_the_place_in_the_data(tmp_path: Path):
     trainee, settings = begin()
     trainee.step = 3
@@ -136,6 +152,15 @@ def test_resume_refuses_another_training(tmp_path: Path):
     changed = dataclasses.replace(begin()[1], data=text)
     with pytest.raises(ConfigError, match="instruction 'interleaved', not 'text'"):
         resume(tmp_path, other, MadeBatches(), changed)
+
+
+def test_resume_refuses_fewer_steps_than_are_done(tmp_path: Path):
+    trainee, settings = begin()
+    trainee.step = 4
+    save(tmp_path, trainee, settings, None)
+    resume(tmp_path, *begin_again(steps=4))
+    with pytest.raises(ConfigError, match=r"is at step 4, beyond --steps 3; name another --out"):
+        resume(tmp_path, *begin_again(steps=3))
 
 
 @pytest.mark.parametrize("damage", [lambda b: b[:-500], lambda b: b"not a zip file", lambda b: b""])

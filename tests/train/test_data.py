@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from builders import DATASET, convert, make_episode, scene_jpeg, write_tfds_folder
-from converted import run_ilv
+from converted import change_json, run_ilv
 
 from ilv_dataset.errors import ConfigError
 from ilv_dataset.formats.frames import decode_square
@@ -169,6 +169,23 @@ def test_text_only_spans_are_read_as_text_or_left_out():
     assert sum(len(batch["tokens"]) for batch in found) == len(EVERY) - 2
 
 
+def test_statistics_are_of_the_spans_that_are_read():
+    whole, pictured = (
+        open_batches(str(converted()), change(include_text_only=wanted)).statistics[DATASET]
+        for wanted in (True, False)
+    )
+    states = [seed + step for seed, steps in STEPS if seed != 30 for step in range(steps)]
+    assert (whole.num_steps, pictured.num_steps) == (20, 18)
+    assert pictured.state_mean[0] == pytest.approx(sum(states) / 18)
+
+
+def test_words_of_a_mix_are_those_of_the_text():
+    mixed, told = (
+        one(10, 2, change(**way))[0] for way in ({"mix": "text=1"}, {"instruction": "text"})
+    )
+    assert mixed["tokens"].tolist() == told["tokens"].tolist()
+
+
 def test_normalized_numbers_have_mean_0_and_spread_1():
     batches = all_batches(change(window=1, chunk=1))
     for name in ("state", "actions"):
@@ -247,6 +264,41 @@ def test_error_when_the_state_is_of_another_run():
         open_batches(str(converted()), change(seed=3), state=state)
 
 
+def test_error_when_the_state_is_of_other_pictures(tmp_path):
+    bank, out = tmp_path / "bank", tmp_path / "out"
+    shutil.copytree(converted(), out)
+    assert run_ilv("bank", "build", out, "--out", bank).exit_code == 0
+    config = change(mix="bank=1", bank=str(bank))
+    state = open_batches(str(out), config).state()
+    assert open_batches(str(out), config, state=state).state() == state
+    again = ("--out", bank, "--max-per-name", 1, "--overwrite")
+    assert run_ilv("bank", "build", out, *again).exit_code == 0
+    with pytest.raises(ConfigError, match="the state is of data"):
+        open_batches(str(out), config, state=state)
+    state = open_batches(str(out), SMALL).state()
+    marker = next(out.glob("*/*/.state/ground/*.json"))
+    change_json(marker, lambda made: made["files"][0].update(crc32c="00000000"))
+    with pytest.raises(ConfigError, match="the state is of data"):
+        open_batches(str(out), SMALL, state=state)
+
+
+def test_state_goes_with_weights_in_any_order(tmp_path):
+    shutil.copytree(converted() / DATASET, tmp_path / "other")
+    paths = [str(converted()), str(tmp_path)]
+    weights = {DATASET: 1.0, "other": 3.0}
+    state = open_batches(paths, change(weights=weights)).state()
+    turned = change(weights=dict(reversed(weights.items())))
+    assert open_batches(paths, turned, state=state).state() == state
+
+
+@pytest.mark.parametrize(
+    ("rank", "world", "workers"), [(2, 2, 0), (-1, 2, 0), (0, 0, 0), (0, 1, -1)]
+)
+def test_error_when_there_is_no_such_rank(rank, world, workers):
+    with pytest.raises(ConfigError, match=rf"no rank {rank} of {world}.*: {workers}"):
+        open_batches(str(converted()), SMALL, rank=rank, world=world, workers=workers)
+
+
 def test_config_goes_through_json():
     config = change(weights={"a": 2.0}, mix="own=1,text=1")
     assert DataConfig.from_json(json.loads(json.dumps(config.to_json()))) == config
@@ -262,6 +314,8 @@ def test_config_goes_through_json():
         ({"chunk": 0}, "chunk must be 1 or more, got 0"),
         ({"weights": {"a": 0}}, "weights above 0"),
         ({"mix": "bnk=1"}, "did you mean bank"),
+        ({"bank": "b"}, "the mix 'own=1' does not go with the bank 'b'"),
+        ({"mix": "outside=1"}, "the mix 'outside=1' does not go with the bank ''"),
     ],
 )
 def test_error_when_a_setting_is_wrong(changes, message):

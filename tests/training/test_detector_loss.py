@@ -89,6 +89,8 @@ def test_an_anchor_that_two_boxes_claim_goes_to_the_smaller_if_so_set(loss):
     )
     scores, points = torch.zeros(1, 16, 6), torch.tensor([[x + 0.5, y + 0.5] for y in range(4)
                                                           for x in range(4)])  # fmt: skip
+    inner = [5, 6, 9, 10]  # the anchors in the mug; the tray is surest of them and claims them
+    scores[:, inner, 3:5] = 4.0
     boxes = torch.tensor([0.0, 0, 4, 4]).expand(1, 16, 4)
     counts = []
     for prefers_small in (False, True):
