@@ -1,0 +1,1 @@
+"""The proof that interleaved instructions generalise: scenes, splits, rollouts, tables."""
