@@ -103,7 +103,8 @@ def convert(out: Path) -> None:
 
     Raises: StorageError where it fails.
     """
-    command = [sys.executable, "-c", "from ilv_dataset.cli import main; main()"]
+    # -P: a file of the working directory never stands for a module.
+    command = [sys.executable, "-P", "-c", "from ilv_dataset.cli import main; main()"]
     command += ["convert", DATASET_NAME]
     options = {"--data-dir": out / "source", "--out": out / "converted"}
     models = {"--detector": DETECTOR, "--segmenter": SEGMENTER, "--extractor": "grammar"}

@@ -33,7 +33,7 @@ ROWS = {
 }
 BARS = (("text", "text"), ("interleaved", "own"), ("interleaved", "bank"), ("interleaved", "text"))
 UNSEEN = ("pairs", "nouns")  # (b) and (c) together
-_WH, _LEFT, _TOP, _BOTTOM = (860, 400), 50, 60, 350
+_WH, _LEFT, _TOP, _BOTTOM = (900, 400), 50, 60, 350
 
 
 @dataclass(frozen=True)
@@ -130,13 +130,13 @@ def draw_bars(results: Results) -> Image.Image:
                 _draw_bar(draw, left + row * width, width, share, COLOURS[row])
         y = _height(results.chance[test])
         draw.line((left - width / 4, y, left + (len(BARS) + 0.25) * width, y), fill=INK, width=1)
-        title = TITLES[test].replace(", ", ",\n")
+        title = TITLES[test].replace(", ", ",\n", 1)
         middle = left + len(BARS) * width / 2
         draw.text(
             (middle, _BOTTOM + 8), title, fill=INK, font=font(12), anchor="ma", align="center"
         )
     for row, key in enumerate(BARS):
-        x = _LEFT + row * 200
+        x = _LEFT + row * 215
         draw.rectangle((x, 16, x + 12, 28), fill=COLOURS[row])
         draw.text((x + 18, 22), ROWS[key], fill=INK, font=font(11), anchor="lm")
     draw.text((_LEFT, 42), "success, %; the line across: chance", fill=GREY, font=font(12))

@@ -61,7 +61,7 @@ def test_share_of_none_right_has_an_interval():
 
 def test_bars_are_drawn(folder):
     picture = draw_bars(read_results(folder))
-    assert picture.size == (860, 400)
+    assert picture.size == (900, 400)
     assert len(picture.getcolors(1 << 20)) > 4
 
 
