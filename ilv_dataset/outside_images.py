@@ -55,7 +55,8 @@ def encode_outside(content: bytes) -> bytes:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of EXIF data that is cut, of sizes that are refused
             pixels = _decode_square(content)
-    except UnidentifiedImageError as error:
+    # Where ultralytics was imported, Image.open is its own, which then wants pi_heif.
+    except (UnidentifiedImageError, ModuleNotFoundError) as error:
         raise RecordError("undecodable-image", f"not one of {', '.join(FORMATS)}") from error
     except _DECODE_ERRORS as error:
         raise RecordError("undecodable-image", f"does not decode: {error}") from error
