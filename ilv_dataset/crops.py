@@ -43,7 +43,7 @@ def decode_image(data: bytes, *, channel_order: str = "rgb") -> np.ndarray:
     except UnidentifiedImageError as error:
         message = f"image of {len(data)} bytes is neither JPEG nor PNG"
         raise RecordError("undecodable-image", message) from error
-    except _DECODE_ERRORS as error:
+    except DECODE_ERRORS as error:
         message = f"image of {len(data)} bytes does not decode: {error}"
         raise RecordError("undecodable-image", message) from error
     return pixels if channel_order == "rgb" else np.ascontiguousarray(pixels[..., ::-1])
@@ -95,8 +95,8 @@ def encode_jpeg(image: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-# What Pillow's JPEG and PNG readers raise on malformed bytes.
-_DECODE_ERRORS = (
+# What Pillow's readers raise on malformed bytes.
+DECODE_ERRORS = (
     OSError,
     SyntaxError,
     ValueError,

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import io
-import struct
 import warnings
-import zlib
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from ilv_dataset.crops import CROP_SIZE_PX, cut_window, encode_jpeg
+from ilv_dataset.crops import CROP_SIZE_PX, DECODE_ERRORS, cut_window, encode_jpeg
 from ilv_dataset.errors import RecordError
 from ilv_dataset.image_files import PIXELS_MAX
 
@@ -29,16 +27,6 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-# What Pillow's readers raise on malformed bytes.
-_DECODE_ERRORS = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    struct.error,
-    zlib.error,
-    Image.DecompressionBombError,
-)
 
 
 def encode_outside(content: bytes) -> bytes:
@@ -55,10 +43,9 @@ def encode_outside(content: bytes) -> bytes:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of EXIF data that is cut, of sizes that are refused
             pixels = _decode_square(content)
-    # Where ultralytics was imported, Image.open is its own, which then wants pi_heif.
-    except (UnidentifiedImageError, ModuleNotFoundError) as error:
+    except UnidentifiedImageError as error:
         raise RecordError("undecodable-image", f"not one of {', '.join(FORMATS)}") from error
-    except _DECODE_ERRORS as error:
+    except DECODE_ERRORS as error:
         raise RecordError("undecodable-image", f"does not decode: {error}") from error
     return encode_jpeg(pixels)
 
@@ -81,7 +68,7 @@ def _find_turn(picture: Image.Image) -> Image.Transpose | None:
     """How the picture is turned upright; not at all where its EXIF data is broken."""
     try:
         return _TURNS.get(picture.getexif().get(_ORIENTATION, 1))
-    except _DECODE_ERRORS:
+    except DECODE_ERRORS:
         return None
 
 

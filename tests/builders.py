@@ -511,3 +511,10 @@ def _sequence(feature: object) -> dict[str, Any]:
 def _masked(data: bytes) -> bytes:
     crc = google_crc32c.value(data)
     return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
+
+
+def assert_same_detections(one: Detections, other: Detections) -> None:
+    """What two runs of a detector found is the same, but for the last digit that is kept."""
+    np.testing.assert_allclose(one.boxes_xyxy, other.boxes_xyxy, atol=0.11)
+    np.testing.assert_allclose(one.scores, other.scores, atol=0.0011)
+    np.testing.assert_array_equal(one.query_indices, other.query_indices)

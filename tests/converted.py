@@ -18,10 +18,14 @@ from pathlib import Path
 from typing import Any
 
 import google_crc32c
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from builders import DATASET, VERSION, convert, make_episode, scene_jpeg, write_tfds_folder
+from builders import DATASET, VERSION, convert, frame, make_episode, scene_jpeg, write_tfds_folder
 from click.testing import CliRunner, Result
+
+from ilv_dataset.formats.example import encode_example, parse_example
+from ilv_dataset.formats.tfrecord import RawRecord, read_records
 
 ROOT = Path(DATASET, VERSION)  # below OUT
 TRAIN_0 = f"{DATASET}-train.tfrecord-00000-of-00002"
@@ -89,6 +93,22 @@ def rewrite_rows(root: Path, name: str, change: Callable[[list[dict[str, Any]]],
     sink = io.BytesIO()
     pq.write_table(pa.Table.from_pylist(rows, schema=schema), sink)
     rewrite(root, name, sink.getvalue())
+
+
+def change_record(
+    root: Path, name: str, number: int, change: Callable[[dict[str, Any]], object]
+) -> None:
+    """Changes the features of one record of an RLDS shard, and commits the file."""
+    content = (root / name).read_bytes()
+    records = list(read_records(io.BytesIO(content), size=len(content)))
+    payloads = [record.payload for record in records if isinstance(record, RawRecord)]
+    example = {
+        feature: values if isinstance(values, np.ndarray) else list(values)
+        for feature, values in parse_example(payloads[number]).items()
+    }
+    change(example)
+    payloads[number] = encode_example(example)
+    rewrite(root, name, b"".join(map(frame, payloads)))
 
 
 def rewrite(root: Path, name: str, content: bytes) -> None:

@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from builders import Converted, convert, encode, frame, make_object, make_row, make_span, scene_jpeg
+from builders import Converted, convert, encode, make_object, make_row, make_span, scene_jpeg
 from converted import (
     ROOT,
     TRAIN_0,
     change_json,
+    change_record,
     converted_once,
     copy_converted,
     rewrite,
@@ -27,8 +28,6 @@ from converted import (
 from PIL import Image
 
 from ilv_dataset.episodes import IndexedSpan
-from ilv_dataset.formats.example import encode_example, parse_example
-from ilv_dataset.formats.tfrecord import RawRecord, read_records
 from ilv_dataset.layout import Layout
 from ilv_dataset.masks import encode_rle
 from ilv_dataset.outputs import find_outputs
@@ -378,20 +377,6 @@ def test_two_shards_of_one_source_shard_are_a_fault(root):
     assert [fault for fault in faults_of(root) if "its source shard is that of" in fault]
 
 
-def change_record(root: Path, number: int, change: Callable[[dict[str, Any]], object]) -> None:
-    """Changes the features of one RLDS record, and commits the shard."""
-    content = (root / RECORDS).read_bytes()
-    records = list(read_records(io.BytesIO(content), size=len(content)))
-    payloads = [record.payload for record in records if isinstance(record, RawRecord)]
-    example = {
-        name: values if isinstance(values, np.ndarray) else list(values)
-        for name, values in parse_example(payloads[number]).items()
-    }
-    change(example)
-    payloads[number] = encode_example(example)
-    rewrite(root, RECORDS, b"".join(map(frame, payloads)))
-
-
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
@@ -406,7 +391,7 @@ def change_record(root: Path, number: int, change: Callable[[dict[str, Any]], ob
     ],
 )  # fmt: skip
 def test_records_that_are_not_their_rows_are_faults(root, change, expected):
-    change_record(root, 1, change)
+    change_record(root, RECORDS, 1, change)
     assert [fault for fault in faults_of(root) if fault.startswith(f"{RECORDS}: {expected}")]
 
 
@@ -431,7 +416,9 @@ def test_frames_of_records_are_decoded_where_there_is_no_steps_table(root):
     change_json(root / "run.json", without_steps)
     assert faults_of(root) == []
     cut = scene_jpeg(2)[:-50]
-    change_record(root, 0, lambda example: example["steps/observation/image"].__setitem__(0, cut))
+    change_record(
+        root, RECORDS, 0, lambda example: example["steps/observation/image"].__setitem__(0, cut)
+    )
     place = f"{RECORDS}: record 0, steps/observation/image 0: image of {len(cut)} bytes"
     assert [fault for fault in faults_of(root) if fault.startswith(place)]
 

@@ -7,10 +7,9 @@ import shutil
 import numpy as np
 import pytest
 from builders import DATASET, convert, frame, scene_jpeg
-from converted import ROOT, TRAIN_0, change_json, rewrite, write_source
+from converted import ROOT, TRAIN_0, change_json, change_record, rewrite, write_source
 
-from ilv_dataset.formats.example import encode_example, parse_example
-from ilv_dataset.formats.tfrecord import RawRecord, read_records
+from ilv_dataset.formats.tfrecord import read_records
 from ilv_dataset.outputs import find_outputs
 from ilv_dataset.validation import validate_output
 
@@ -40,20 +39,6 @@ def faults_of(root, *, deep=False):
     faults = []
     validate_output(layout, deep=deep, say=faults.append)
     return [str(fault).removeprefix(f"{root}/") for fault in faults]
-
-
-def change_record(root, number, change):
-    """Changes the features of one record, and commits the shard."""
-    content = (root / RECORDS).read_bytes()
-    records = list(read_records(io.BytesIO(content), size=len(content)))
-    payloads = [record.payload for record in records if isinstance(record, RawRecord)]
-    example = {
-        name: values if isinstance(values, np.ndarray) else list(values)
-        for name, values in parse_example(payloads[number]).items()
-    }
-    change(example)
-    payloads[number] = encode_example(example)
-    rewrite(root, RECORDS, b"".join(map(frame, payloads)))
 
 
 def of_records(faults):
@@ -92,7 +77,7 @@ def test_an_output_as_it_was_written_has_no_fault(root):
     ],
 )  # fmt: skip
 def test_records_that_are_not_as_they_should_be_are_faults(root, change, expected):
-    change_record(root, 1, change)
+    change_record(root, RECORDS, 1, change)
     faults = faults_of(root)
     assert [f for f in faults if f.startswith(f"{RECORDS}: record 1") and expected in f], faults
 
@@ -118,7 +103,7 @@ def test_frames_behind_the_first_are_decoded_by_deep_alone(root):
         frames = example["steps/observation/image"]
         frames[1] = frames[1][:-50]
 
-    change_record(root, 1, cut)
+    change_record(root, RECORDS, 1, cut)
     assert of_records(faults_of(root)) == []
     (fault,) = of_records(faults_of(root, deep=True))
     assert fault.startswith(f"{RECORDS}: record 1, steps/observation/image 1: image of")

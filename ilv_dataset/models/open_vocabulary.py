@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
 from ilv_dataset.boxes import AREA_MAX_SHARE, box_areas_px, round_detections
+from ilv_dataset.models.protocols import TextEncoder
 from ilv_dataset.models.runtime import Placement
 from ilv_dataset.models.yolo_network import suppress
 from ilv_dataset.records import Phrase
@@ -14,6 +15,15 @@ from ilv_dataset.records import Phrase
 BOXES_PER_TEXT = 5  # Source: ours; a query needs another box only where a better one is taken
 # Masks of one frame, in pixels. Source: ours; 1 GB, which are 16 of a frame of 8000 x 8000.
 MASK_PIXELS_MAX = 1 << 30
+
+
+def encode_each(encode_texts: TextEncoder, texts: Collection[str]) -> None:
+    """Encodes each text by itself, sorted, into the cache that the encoder keeps on disk.
+
+    Raises: ConfigError where a text is new and the text encoder does not load.
+    """
+    for text in sorted(set(texts)):
+        encode_texts([text])
 
 
 def distinct_texts(queries: Sequence[Phrase]) -> list[str]:

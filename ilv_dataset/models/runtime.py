@@ -53,7 +53,9 @@ class Placement:
         return (boxes_xyxy - [self.left, self.top, self.left, self.top]) / self.scale
 
 
-def weights_digest(path: Path, *, advice: str) -> str:
+def weights_digest(
+    path: Path, *, advice: str = "`ilv models` lists those that can be fetched"
+) -> str:
     """Returns the SHA-256 of a weights file, hexadecimal.
 
     Raises: ConfigError with `advice` if there is no such file, or it cannot be read; or if it

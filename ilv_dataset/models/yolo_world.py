@@ -12,7 +12,7 @@ import numpy as np
 from ilv_dataset.boxes import drop_unfit_boxes
 from ilv_dataset.models.bundled import SUFFIX
 from ilv_dataset.models.clip_text import cached_clip
-from ilv_dataset.models.open_vocabulary import distinct_texts, hand_out, read_boxes
+from ilv_dataset.models.open_vocabulary import distinct_texts, encode_each, hand_out, read_boxes
 from ilv_dataset.models.protocols import TextEncoder
 from ilv_dataset.models.runtime import (
     BatchSize,
@@ -27,7 +27,6 @@ from ilv_dataset.models.word_sizes import keep_sizes
 from ilv_dataset.records import Detections, Frame, Phrase
 
 _VERSION = "yolo-world-v2"
-_ADVICE = "`ilv models` lists those that can be fetched"
 _SIZE_PX = 640  # Source: ultralytics' default, where the file does not say
 _BATCH_FRAMES = 16
 # Source: the paper's scripts fall from 0.3 to 0.1 for OWLv2; YOLO-World's scores are no higher.
@@ -58,7 +57,7 @@ class YoloWorldDetector:
                 weights lie in the same folder, or `word_text` for ours.
             score_min: of the boxes that are given; None for SCORE_MIN.
         """
-        digest = weights_digest(weights, advice=_ADVICE)
+        digest = weights_digest(weights)
         self.spec = spec
         self.fingerprint = f"{_VERSION}:{digest}"
         self._device = pick_device(device)
@@ -83,8 +82,7 @@ class YoloWorldDetector:
 
         Raises: ConfigError where a text is new and the text encoder does not load.
         """
-        for text in sorted(set(texts)):
-            self._encode_texts([text])
+        encode_each(self._encode_texts, texts)
 
     def __call__(
         self, frames: Sequence[Frame], queries: Sequence[Sequence[Phrase]]

@@ -12,6 +12,7 @@ from ilv_dataset.boxes import drop_unfit_boxes
 from ilv_dataset.models.clip_text import cached_mobile_clip
 from ilv_dataset.models.open_vocabulary import (
     distinct_texts,
+    encode_each,
     hand_out,
     masks_fit,
     rank_boxes,
@@ -30,7 +31,6 @@ from ilv_dataset.models.yolo_network import Candidates, split_output
 from ilv_dataset.records import Detections, Frame, Phrase
 
 _VERSION = "yoloe-v1"
-_ADVICE = "`ilv models` lists those that can be fetched"
 _SIZE_PX = 640  # Source: ultralytics' default, where the file does not say
 _BATCH_FRAMES = 16
 # Source: ultralytics' default confidence. Not yet measured on robot images.
@@ -56,7 +56,7 @@ class YoloeDetector:
 
         Raises: ConfigError if the weights are none of YOLOE, or its text encoder was never fetched.
         """
-        digest = weights_digest(weights, advice=_ADVICE)
+        digest = weights_digest(weights)
         from ilv_dataset.models.ultralytics_runtime import input_size_px, use_half
 
         place = pick_device(device)
@@ -77,8 +77,7 @@ class YoloeDetector:
 
         Raises: ConfigError where a text is new and the text encoder does not load.
         """
-        for text in sorted(set(texts)):
-            self._encode_texts([text])
+        encode_each(self._encode_texts, texts)
 
     def __call__(
         self, frames: Sequence[Frame], queries: Sequence[Sequence[Phrase]]

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ilv_dataset.models.ultralytics_runtime import prepare_ultralytics
+
 # Source: ultralytics' defaults for YOLOv8 (cfg/default.yaml).
 _BOX_GAIN, _NAME_GAIN, _DFL_GAIN = 7.5, 0.5, 1.5
 # Source: ours; the choice among all words at the anchors of a box teaches words faster.
@@ -38,6 +40,7 @@ class DetectionLoss:
     prefers_small = False
 
     def __init__(self, model: Any, *, num_nouns: int, num_colours: int) -> None:
+        prepare_ultralytics()
         from ultralytics.utils.loss import BboxLoss
         from ultralytics.utils.tal import TaskAlignedAssigner
 

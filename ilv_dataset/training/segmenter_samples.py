@@ -17,7 +17,7 @@ from ilv_dataset.training.scenes import TrainingScene
 # What the trained network is run with; in training the windows are drawn around these.
 ZOOM = Zoom(box_share=1.6, point_share=0.55)
 BOX_SHARES, POINT_SHARES = (1.35, 1.9), (0.22, 0.8)
-POINT_PROMPT_SHARE = 0.22  # of the samples
+POINT_PROMPT_SHARE = 0.15  # of the samples
 # Each edge of a box moves by up to a share of the box's side: mostly as a good detector errs,
 # sometimes as the box of a coarse mask does.
 JITTERS, JITTER_WEIGHTS = (0.0, 0.06, 0.12, 0.25), (0.15, 0.55, 0.22, 0.08)

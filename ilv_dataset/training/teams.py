@@ -34,7 +34,12 @@ class Team:
 
         if self.size == 1:
             return
-        gradients = [p.grad for p in model.parameters() if p.requires_grad]
+        gradients = []
+        for weight in model.parameters():
+            if weight.requires_grad:
+                if weight.grad is None:  # not in use for this member's part of the batch
+                    weight.grad = torch.zeros_like(weight)
+                gradients.append(weight.grad)
         half = self.sums[step % 2]
         half[self.rank] = torch.cat([gradient.reshape(-1) for gradient in gradients])
         # One barrier a step is enough: nobody is two steps ahead of anybody.

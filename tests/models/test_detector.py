@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from builders import assert_same_detections
 from PIL import Image
 from random_weights import encode_by_hash, liven, make_phrases, noise, odd_images, write_bad_weights
 
@@ -455,20 +456,15 @@ def world(weights, monkeypatch) -> YoloWorldDetector:
     return YoloWorldDetector(path, spec="", device="cpu", encode_texts=encode_by_hash)
 
 
-def assert_equal(one, other):
-    np.testing.assert_allclose(one.boxes_xyxy, other.boxes_xyxy, atol=0.11)
-    np.testing.assert_allclose(one.scores, other.scores, atol=0.0011)
-    np.testing.assert_array_equal(one.query_indices, other.query_indices)
-
-
 def test_yolo_world_answers_each_image_from_its_own_prompts_alone(world):
     frames = [noise(90, 120, seed) for seed in range(3)]
     few, many = make_phrases("cup"), make_phrases("red mug", "plate", "fork", "pot")
     first = world(frames, [few, many, many])
     second = world(frames, [few, make_phrases("towel"), make_phrases("knife", "lid")])
     assert len(first[0].scores) > 0
-    assert_equal(first[0], second[0])  # the other images' prompts changed, this one's did not
-    assert_equal(first[0], world(frames[:1], [few])[0])  # and padding changes nothing
+    # The other images' prompts changed, this one's did not; and padding changes nothing.
+    assert_same_detections(first[0], second[0])
+    assert_same_detections(first[0], world(frames[:1], [few])[0])
     other = world(frames[:1], [make_phrases("plate")])[0]
     assert other.scores.tolist() != first[0].scores.tolist()
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from builders import assert_same_detections
 from random_weights import (
     encode_by_hash,
     liven,
@@ -66,20 +67,15 @@ def load(path: Path) -> YoloeDetector:
     return YoloeDetector(path, spec=f"yoloe:{path}", device="cpu", encode_texts=encode_by_hash)
 
 
-def assert_equal(one, other):
-    np.testing.assert_allclose(one.boxes_xyxy, other.boxes_xyxy, atol=0.11)
-    np.testing.assert_allclose(one.scores, other.scores, atol=0.0011)
-    np.testing.assert_array_equal(one.query_indices, other.query_indices)
-
-
 def test_each_image_is_answered_from_its_own_prompts_alone(detector):
     frames = [noise(90, 120, seed) for seed in range(3)]
     few, many = make_phrases("cup"), make_phrases("red mug", "plate", "fork", "pot")
     first = detector(frames, [few, many, many])
     second = detector(frames, [few, make_phrases("towel"), make_phrases("knife", "lid")])
     assert len(first[0].scores) > 0
-    assert_equal(first[0], second[0])  # the other images' prompts changed, this one's did not
-    assert_equal(first[0], detector(frames[:1], [few])[0])  # and padding changes nothing
+    # The other images' prompts changed, this one's did not; and padding changes nothing.
+    assert_same_detections(first[0], second[0])
+    assert_same_detections(first[0], detector(frames[:1], [few])[0])
     other = detector(frames[:1], [make_phrases("plate")])[0]
     assert other.boxes_xyxy.tolist() != first[0].boxes_xyxy.tolist()
 
@@ -195,7 +191,7 @@ def test_a_gpu_that_is_full_gets_smaller_batches_and_the_same_answers(weights, m
 
     monkeypatch.setattr(detector._model, "predict", predict_two_at_most)
     for one, other in zip(expected, detector(frames, queries), strict=True):
-        assert_equal(one, other)
+        assert_same_detections(one, other)
     assert sizes == [5, 2, 2, 1]
 
 

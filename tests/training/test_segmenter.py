@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -33,6 +35,7 @@ from ilv_dataset.training.segmenter_scores import (
     measure_segmenter,
     summarise_ious,
 )
+from ilv_dataset.training.teams import Team
 
 TINY = SamSizes(
     image_px=32,
@@ -51,7 +54,7 @@ TINY = SamSizes(
     quality_depth=2,
     quality_width=24,
 )
-CONFIG = TrainingConfig(steps=30, batch=8, lr=2e-3, warmup=3, average=0.9)
+CONFIG = TrainingConfig(steps=30, batch=8, workers=1, lr=2e-3, warmup=3, average=0.9)
 
 
 def make_scene(seed: int = 0) -> TrainingScene:
@@ -116,7 +119,7 @@ def test_the_mask_of_a_sample_lies_where_its_prompt_says():
         found = sample.mask > 0.5
         if len(sample.prompt) == 2:
             column, row = np.minimum(sample.prompt.astype(int), 63)
-            assert sample.mask[row, column] > 0.4  # an edge pixel is half of the thing's
+            assert sample.mask[row, column] > 0.2  # a quarter of the pixel at a corner
             continue
         (box,) = mask_boxes_xyxy(found[None])
         sides = np.tile(box[2:] - box[:2], 2)
@@ -232,6 +235,31 @@ def test_training_learns(folder):
     assert np.mean(found[-10:]) < 0.7 * np.mean(found[:10])
 
 
+def test_two_workers_see_different_samples_and_keep_equal_weights(folder):
+    import torch
+
+    config = replace(CONFIG, workers=2)
+    scenes = SceneFolder(folder)
+    alone, *members = (segmenter.start_run(config) for _ in range(3))
+    sums = torch.zeros(2, 2, sum(weight.numel() for weight in alone.model.parameters()))
+    barrier = threading.Barrier(2)
+
+    def work(rank: int) -> list[float]:
+        team = Team(rank, 2, sums, barrier)
+        steps = segmenter.train(members[rank], scenes, config, team=team)
+        return [loss for loss, _ in islice(steps, 4)]
+
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(work, range(2))
+    assert first != second
+    own, others = members[0].averaged, members[1].averaged
+    for name, weight in own.items():
+        torch.testing.assert_close(weight, others[name], rtol=0, atol=0)
+    by_itself = losses(alone, scenes, config, 4)
+    assert by_itself[0] == first[0]
+    assert by_itself[1:] != first[1:]  # it learned from its own samples alone
+
+
 def test_a_killed_run_goes_on_as_if_nothing_had_happened(folder):
     scenes, path = SceneFolder(folder), folder / "run.pt"
     whole = losses(segmenter.start_run(CONFIG), scenes, CONFIG, 12)
@@ -276,7 +304,7 @@ def test_the_number_of_steps_may_change_until_the_learning_rate_falls(folder):
 
 def test_the_command_leaves_weights_that_load_a_log_and_scores(folder):
     out = folder / "out"
-    options = {"steps": 20, "batch": 4, "warmup": 2, "average": 0.5}
+    options = {"steps": 20, "batch": 4, "workers": 1, "warmup": 2, "average": 0.5}
     flags = [text for name, value in options.items() for text in (f"--{name}", str(value))]
     paths = ["--scenes", folder, "--held-out", folder, "--work", folder / "work", "--out", out]
     segmenter.main([*map(str, paths), "--limit", "2", *flags])
