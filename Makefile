@@ -33,17 +33,18 @@ convert: named-dataset $(STAMP) ## Convert DATASET=name [DATA_DIR=folder] [OUT=o
 	@$(BIN)/ilv convert "$(DATASET)" $(if $(DATA_DIR),--data-dir "$(DATA_DIR)") --out "$(OUT)" $(ARGS)
 
 train: $(STAMP) ## Train a policy on DATASET_OUT=out, by default the demo's [POLICY=out/policy ARGS=...].
-	@test -d "$(DATASET_OUT)" || $(BIN)/ilv convert demo --out "$(DATASET_OUT)"
+	@find "$(DATASET_OUT)/" -maxdepth 3 -name run.json 2>/dev/null | grep -q . \
+	    || $(BIN)/ilv convert demo --out "$(DATASET_OUT)"
 	@$(BIN)/ilv train "$(DATASET_OUT)" --out "$(POLICY)" $(ARGS)
 
 test: $(STAMP) ## Run the tests [ARGS='-k boxes'].
 	@$(BIN)/python -m pytest $(ARGS)
 
-test-slow: $(STAMP) ## Run the tests that take minutes, need real weights or a GPU [ARGS=...].
-	@$(BIN)/python -m pytest -m 'slow or gpu' --timeout 1200 $(ARGS)
+test-slow: $(STAMP) ## Run the tests that take minutes or need real weights [ARGS=...].
+	@$(BIN)/python -m pytest -m slow --timeout 1200 $(ARGS)
 
 proof: $(STAMP) ## Show that interleaved instructions generalise [OUT=out ARGS=--quick].
-	@$(BIN)/python -m ilv_dataset.proof --out "$(OUT)/proof" $(ARGS)
+	@$(BIN)/python -m ilv_dataset.proof --out "$(OUT)/proof$(if $(findstring --quick,$(ARGS)),-quick)" $(ARGS)
 
 bench: $(STAMP) ## Measure throughput and memory beside cp and TFDS [ARGS=...].
 	@$(BIN)/python tests/bench $(ARGS)

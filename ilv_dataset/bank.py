@@ -189,11 +189,11 @@ class Bank:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256, hexadecimal, of which pictures there are: a choice depends on nothing else."""
-        content = repr(sorted(self._rows.items())).encode()
-        return hashlib.sha256(
-            content + "".join(self._table["digest"].to_pylist()).encode()
-        ).hexdigest()
+        """SHA-256, hexadecimal, of which pictures there are, and of each: nothing else is shown."""
+        found = hashlib.sha256(repr(sorted(self._rows.items())).encode())
+        for jpeg in self._jpegs:
+            found.update(hashlib.sha256(jpeg.as_py()).digest())
+        return found.hexdigest()
 
     def __len__(self) -> int:
         return int(self._table.num_rows)

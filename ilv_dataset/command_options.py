@@ -143,15 +143,17 @@ _RUN_OPTIONS = (
     *_EXTRACTOR_OPTIONS,
     click.option(
         "--detector",
-        help="source, yolo:WEIGHTS or yolo-world:WEIGHTS.  [default: source where the dataset "
-        "carries boxes, else yolo-world:yolov8x-worldv2.pt]",
+        help="source (boxes that the dataset carries), yolo:WEIGHTS, yolo-world:tabletop, "
+        "yolo-world:WEIGHTS, yoloe:WEIGHTS or sam3[:WEIGHTS].  [default: that of the dataset, else "
+        "yolo-world:yolov8x-worldv2.pt]",
     ),
     click.option(
         "--segmenter",
         default="auto",
         show_default=True,
-        help="detector (its own masks), grabcut or sam[:CHECKPOINT]; auto is the detector's own "
-        "masks where it has them, else sam.",
+        help="detector (its own masks), grabcut, sam:tabletop, or sam, mobile-sam or sam2, each "
+        "[:CHECKPOINT]; auto is that of the dataset, else the detector's own masks where it has "
+        "them, else sam.",
     ),
     click.option(
         "--verifier",
@@ -247,18 +249,18 @@ _CROP_OPTIONS = (
         type=click.Path(exists=True, file_okay=False, path_type=Path),
         help="Folder of the images that FILE names.  [default: that of FILE]",
     ),
-    click.option("--detector", help="With --truth: source, yolo:WEIGHTS or yolo-world:WEIGHTS."),
+    click.option("--detector", help="With --truth, which needs one: see convert."),
     click.option(
         "--segmenter",
         default="auto",
         show_default=True,
-        help="With --truth: detector, grabcut or sam[:CHECKPOINT], see convert.",
+        help="With --truth: see convert; auto is the detector's own masks, else sam.",
     ),
     click.option(
         "--verifier",
         default="agreement",
         show_default=True,
-        help="With --truth: agreement, vlm:MODEL or none.",
+        help="With --truth: agreement, vlm:MODEL or none, see convert.",
     ),
     click.option("--vlm-base-url", metavar="URL", help="Endpoint of the verifier's model."),
     click.option(

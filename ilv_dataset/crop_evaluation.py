@@ -5,6 +5,7 @@ Both give answers beside the truth of their frames; `crop_scores` judges them.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,10 +24,10 @@ from ilv_dataset.crop_scores import (
     rows_of_name,
 )
 from ilv_dataset.episodes import IndexedSpan, Probe
-from ilv_dataset.errors import ConfigError
 from ilv_dataset.fields import KINDS
 from ilv_dataset.formats.tables import GroundedObject
 from ilv_dataset.grounding import ground_spans
+from ilv_dataset.hits import as_box
 from ilv_dataset.llm_options import LlmOptions
 from ilv_dataset.masks import mask_boxes_xyxy
 from ilv_dataset.models.loading import detector_of_process, segmenter_of_process
@@ -38,6 +39,7 @@ from ilv_dataset.searches import WINDOW_SPANS, Grounding
 from ilv_dataset.truth_images import TrueImage, load_objects, read_image, read_truth
 
 Note = Callable[[str, int, int], None]
+_IMAGES_KEPT = 4  # decoded at a time; the questions that an image is asked follow each other
 
 
 @dataclass(frozen=True)
@@ -151,12 +153,8 @@ def _worst_of(cases: Sequence[Case], limit: int) -> list[Case]:
 def _cut_box(found: GroundedObject, mask: np.ndarray | None) -> Box | None:
     """What a crop shows: its mask's bounding box, else the detector's."""
     if mask is not None and mask.any():
-        x0, y0, x1, y1 = map(float, mask_boxes_xyxy(mask[None])[0])
-    elif found.grounded and found.box_xyxy is not None:
-        x0, y0, x1, y1 = found.box_xyxy
-    else:
-        return None
-    return (x0, y0, x1, y1)
+        return as_box(mask_boxes_xyxy(mask[None])[0])
+    return as_box(found.box_xyxy) if found.grounded and found.box_xyxy is not None else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,12 +175,21 @@ def _ask_images(labelled: Sequence[TrueImage], grounders: Grounders, note: Note)
     questions = _questions(labelled)
     sizes: dict[int, tuple[int, int]] = {}
 
+    @functools.lru_cache(_IMAGES_KEPT)
+    def read(number: int) -> np.ndarray:
+        pixels = read_image(labelled[number])
+        sizes[number] = (pixels.shape[1], pixels.shape[0])
+        return pixels
+
+    @functools.lru_cache(_IMAGES_KEPT)
+    def load(number: int) -> SourceObjects:
+        return load_objects(labelled[number], sizes[number])
+
     def load_frame(indexed: IndexedSpan, _: Probe) -> Frame:
-        image = labelled[indexed.record_index]
-        pixels = read_image(image)
-        size_wh = sizes[indexed.record_index] = (pixels.shape[1], pixels.shape[0])
-        objects = load_objects(image, size_wh) if detector.needs_source_objects else None
-        return Frame(image.name, 0, pixels, objects)
+        number = indexed.record_index
+        pixels = read(number)
+        objects = load(number) if detector.needs_source_objects else None
+        return Frame(labelled[number].name, 0, pixels, objects)
 
     for done, window in enumerate(batched(questions, WINDOW_SPANS)):
         note("ask", min(done * WINDOW_SPANS + len(window), len(questions)) - 1, len(questions))
@@ -195,8 +202,8 @@ def _ask_images(labelled: Sequence[TrueImage], grounders: Grounders, note: Note)
             verifier=verifier,
         )
         for question, grounding in zip(window, groundings, strict=True):
-            image = labelled[question.number]
-            yield from _judge_image(image, sizes[question.number], question, grounding)
+            truth = load(question.number)
+            yield from _judge_image(labelled[question.number], truth, question, grounding)
 
 
 class _ImagesOnce:
@@ -270,11 +277,8 @@ def _as_span(question: _Question) -> IndexedSpan:
 
 
 def _judge_image(
-    image: TrueImage, size_wh: tuple[int, int], question: _Question, grounding: Grounding
+    image: TrueImage, truth: SourceObjects, question: _Question, grounding: Grounding
 ) -> Iterator[Case]:
-    if grounding.fault is not None:
-        raise ConfigError(f"{image.path}: {grounding.fault}") from grounding.fault
-    truth = load_objects(image, size_wh)
     for position, (phrase, name) in enumerate(zip(question.phrases, question.names, strict=True)):
         crop = grounding.crops.get(position)
         reason = grounding.reasons.get(position, "")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -62,9 +62,9 @@ class ConvertedShard:
         at = self.layout.rlds_shard if self.format == "rlds" else self.layout.steps
         return at(self.key)
 
-    @property
+    @cached_property
     def checksum(self) -> str:
-        """CRC32C of the file of steps as its marker has it; its size where there is no marker."""
+        """CRC32C of its steps, as their marker has it at first; their size without a marker."""
         written = upstream_checksum(self.layout, FORMATS[self.format], self.key)
         return written or f"{files.file_size(self.path)} bytes"
 
@@ -178,8 +178,8 @@ class StepColumns:
 
     @property
     def numbers(self) -> tuple[str, ...]:
-        """Those of state and action."""
-        return (*self.state, *self.action)
+        """Those of state and action, each once."""
+        return tuple(dict.fromkeys((*self.state, *self.action)))
 
     def names(self, *, has_camera: bool) -> tuple[str, ...]:
         """All of them, or the numbers alone."""
@@ -204,15 +204,15 @@ def find_columns(
 
 
 def stack_numbers(table: pa.Table, columns: Sequence[str]) -> np.ndarray:
-    """(T, N) float32 of columns of numbers side by side; null is an error.
+    """(T, N) float32 of columns of numbers side by side, as often as named; null is an error.
 
     Raises: StorageError.
     """
     parts = [np.zeros((table.num_rows, 0), np.float32)]
     for name in columns:
         values = table[name].combine_chunks()
-        while pa.types.is_fixed_size_list(values.type):
-            values = values.flatten()
+        while not values.null_count and pa.types.is_fixed_size_list(values.type):
+            values = values.flatten()  # it leaves out lists that are null
         if values.null_count or len(values) % max(1, table.num_rows):
             raise StorageError(f"the column {name!r} has steps without a value")
         numbers = values.cast(pa.float32()) if pa.types.is_boolean(values.type) else values

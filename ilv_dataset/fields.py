@@ -86,3 +86,7 @@ PICTURED_KINDS = ("object", "container", "tool")
 ILV_LAYOUT, INTERLEAVE_VLA_LAYOUT = LAYOUTS = ("ilv", "interleave-vla")
 
 IMAGE_PLACEHOLDER = "<image>"
+
+# The proof's tests, and the ways in which a policy is told what to do.
+PROOF_TESTS = ("known", "pairs", "nouns", "surroundings")
+PROOF_PROMPTS = ("text", "colours", "own", "bank", "outside", "sketch", "images")

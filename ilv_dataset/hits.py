@@ -29,6 +29,12 @@ class Hit:
     point_xy: tuple[float, float] | None = None  # the key point of a repair
 
 
+def as_box(edges: Sequence[float] | np.ndarray) -> Box:
+    """Four numbers as a box."""
+    x0, y0, x1, y1 = (float(edge) for edge in edges)
+    return (x0, y0, x1, y1)
+
+
 def cut_crop(
     search: Search,
     phrase: Phrase,
@@ -64,7 +70,7 @@ def cut_crop(
         grounded=True,
         camera=frame.camera,
         frame_index=frame.frame_index,
-        box_xyxy=_as_box(cut_box if box_xyxy is None else box_xyxy),
+        box_xyxy=as_box(cut_box if box_xyxy is None else box_xyxy),
         box_score=box_score,
         mask_rle=None if mask is None else encode_rle(mask),
         mask_score=mask_score,
@@ -72,7 +78,7 @@ def cut_crop(
         method=method,
         source="episode",
     )
-    box, size_wh = _as_box(cut_box), (frame.image.shape[1], frame.image.shape[0])
+    box, size_wh = as_box(cut_box), (frame.image.shape[1], frame.image.shape[0])
     score = next((score for score in (box_score, mask_score) if score is not None), 1.0)
     return Crop(
         encode_jpeg(make_crop(frame.image, cut_box)),
@@ -104,10 +110,10 @@ def make_candidate(
         camera=frame.camera,
         frame_index=frame.frame_index,
         size_wh=(frame.image.shape[1], frame.image.shape[0]),
-        box_xyxy=_as_box(found.box_xyxy),
+        box_xyxy=as_box(found.box_xyxy),
         box_score=found.box_score,
         rival_score=rival_score,
-        mask_box_xyxy=None if mask is None else _as_box(mask_boxes_xyxy(mask[None])[0]),
+        mask_box_xyxy=None if mask is None else as_box(mask_boxes_xyxy(mask[None])[0]),
         mask_area_px=None if mask is None else int(mask.sum()),
         mask_score=found.mask_score,
         color_rgb=_mean_color(frame.image, found.box_xyxy, mask),
@@ -137,12 +143,6 @@ def settle_hits(hits: Sequence[Hit], verifier: Verifier | None) -> None:
             search.sightings.setdefault(query, []).append(found)
         else:
             search.keep(query, hit.crop)
-
-
-def _as_box(edges: Sequence[float] | np.ndarray) -> Box:
-    """Four numbers as a box."""
-    x0, y0, x1, y1 = (float(edge) for edge in edges)
-    return (x0, y0, x1, y1)
 
 
 def _mean_color(

@@ -51,8 +51,11 @@ def encode_words(text: str) -> list[int]:
     >>> encode_words("<image>")
     [1]
     """
-    words = re.findall(rf"{IMAGE_PLACEHOLDER}|\w+", text.lower())
-    return [NEXT_IMAGE if word == IMAGE_PLACEHOLDER else _word_token(word) for word in words]
+    first, *others = (
+        [_word_token(word) for word in re.findall(r"\w+", part.lower())]
+        for part in text.split(IMAGE_PLACEHOLDER)  # as it is: "<Image>" is a word
+    )
+    return first + [token for other in others for token in (NEXT_IMAGE, *other)]
 
 
 def encode_instruction(

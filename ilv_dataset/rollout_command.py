@@ -7,10 +7,9 @@ from pathlib import Path
 
 import click
 
-# Imports below a command are made there: `ilv --help` is quick.
+from ilv_dataset.fields import PROOF_PROMPTS, PROOF_TESTS
 
-_TESTS = ("known", "pairs", "nouns", "surroundings")
-_PROMPTS = ("text", "colours", "own", "bank", "outside", "sketch", "images")
+# Imports below a command are made there: `ilv --help` is quick.
 
 
 @click.command()
@@ -22,9 +21,9 @@ _PROMPTS = ("text", "colours", "own", "bank", "outside", "sketch", "images")
     show_default=True,
     help="Gets the scenes, the pictures and the result.",
 )
-@click.option("--test", type=click.Choice(_TESTS), default="known", show_default=True)
+@click.option("--test", type=click.Choice(PROOF_TESTS), default="known", show_default=True)
 @click.option(
-    "--told", type=click.Choice(_PROMPTS), help="By what.  [default: what it learned from]"
+    "--told", type=click.Choice(PROOF_PROMPTS), help="By what.  [default: what it learned from]"
 )
 @click.option("--trials", type=click.IntRange(min=1), default=50, show_default=True)
 @click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True)
@@ -35,7 +34,8 @@ def rollout(
     """Runs the policy at CHECKPOINT in closed loop in the table-top simulation.
 
     Prints its success with the 95 % interval, and draws one rollout as a strip and as a GIF. The
-    instruction images are cut out by `ilv convert`. The policy has to be one of the simulation's.
+    instruction images are cut out by `ilv convert`. The policy has to be one that `make proof`
+    trained.
 
     \b
     Example:

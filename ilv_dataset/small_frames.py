@@ -9,19 +9,54 @@ from __future__ import annotations
 import functools
 import hashlib
 import io
+import os
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from ilv_dataset.dataset_reader import ConvertedShard, StepColumns
-from ilv_dataset.errors import ConfigError, StorageError
-from ilv_dataset.formats import atomic, files
+from ilv_dataset.errors import ConfigError, RecordError, StorageError
+from ilv_dataset.formats import files
 from ilv_dataset.formats.frames import decode_square
 from ilv_dataset.formats.tables import EpisodeRow
 
 _FORM = 1  # of the kept file
+
+
+class EncodedImage(NamedTuple):
+    """An image that is not decoded yet."""
+
+    content: bytes  # JPEG or PNG
+    is_bgr: bool
+    name: str  # what an error calls it
+
+    def decode(self, size_px: int, *, out: np.ndarray | None = None) -> np.ndarray:
+        """The square that `decode_square` makes of it.
+
+        Raises: RecordError undecodable-image, with its name.
+        """
+        try:
+            return decode_square(self.content, size_px, is_bgr=self.is_bgr, out=out)
+        except RecordError as error:
+            raise RecordError(error.reason, f"{self.name}: {error}") from error
+
+
+def encoded_frames(
+    shard: ConvertedShard, columns: StepColumns, row: EpisodeRow, table: pa.Table
+) -> list[EncodedImage]:
+    """The frames of a span's steps, whose table has the camera's column."""
+    contents = pc.struct_field(table[columns.camera], "bytes").to_pylist()
+    return [
+        EncodedImage(
+            content or b"",  # a record may lack an optional one
+            columns.is_bgr,
+            f"{shard.layout.root}: {columns.camera} of {row.span_id}, step {step}",
+        )
+        for step, content in enumerate(contents, row.step_start)
+    ]
 
 
 class SmallFrames(NamedTuple):
@@ -45,9 +80,11 @@ def open_small_frames(shard: ConvertedShard, columns: StepColumns, size_px: int)
     layout = shard.layout
     if files.is_remote(layout.out):
         raise ConfigError(f"frames are kept beside local data only, and {layout.out} is remote")
-    content = f"{_FORM} {shard.format} {shard.checksum} {columns.camera} {columns.is_bgr} {size_px}"
-    digest = hashlib.sha256(content.encode()).hexdigest()[:16]
-    name = f"{layout.dataset}-{layout.version}-{shard.key.name}-{digest}.npy"
+    form = f"{shard.format} {columns.camera} {columns.is_bgr} {size_px}"
+    content = f"{_FORM} {form} {shard.checksum}"
+    digests = (hashlib.sha256(part.encode()).hexdigest() for part in (form, content))
+    key = f"{layout.dataset}-{layout.version}-{shard.key.name}"
+    name = "-".join((key, *(digest[:16] for digest in digests))) + ".npy"
     return _open(files.join_path(layout.out, ".cache", "frames", name), shard, columns, size_px)
 
 
@@ -75,9 +112,27 @@ def _write(
     shape = (num_frames, size_px, size_px, 3)
     form = {"descr": "|u1", "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(head, form)
-    with atomic.replacing_file(path, out=shard.layout.out) as sink:
-        sink.write(head.getvalue())
-        for _, table in shard.read_steps([columns.camera], is_light=True):
-            for frame in pc.struct_field(table[columns.camera], "bytes"):
-                square = decode_square(frame.as_py(), size_px, is_bgr=columns.is_bgr)
-                sink.write(square.tobytes())
+    # Beside the file: OUT/.tmp is cleared by whoever holds OUT's lock, which this one does not.
+    target, temporary = Path(path), Path(f"{path}.{os.getpid()}")
+    with files.naming_path(path):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with temporary.open("wb") as sink:
+                sink.write(head.getvalue())
+                for row, table in shard.read_steps([columns.camera], is_light=True):
+                    for frame in encoded_frames(shard, columns, row, table):
+                        sink.write(frame.decode(size_px).tobytes())
+                sink.flush()
+                os.fsync(sink.fileno())
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
+        _delete_older(target)
+
+
+def _delete_older(target: Path) -> None:
+    """Deletes what was kept of the same shard in the same form, of steps that are no more."""
+    form = target.name.rpartition("-")[0]
+    for path in target.parent.iterdir():
+        if path.name.startswith(f"{form}-") and not path.name.startswith(target.name):
+            path.unlink(missing_ok=True)

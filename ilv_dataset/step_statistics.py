@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Self
@@ -52,6 +53,8 @@ class StepStatistics:
         try:
             names = ("state_mean", "state_std", "action_mean", "action_std")
             parts = [tuple(float(number) for number in content[name]) for name in names]
+            if not all(math.isfinite(number) for part in parts for number in part):
+                raise ValueError("a number is not finite")
             return cls(int(content["num_steps"]), *parts)
         except (KeyError, TypeError, ValueError) as error:
             raise ConfigError(f"not the statistics of steps: {error!r}") from error
@@ -102,7 +105,7 @@ def measure_steps(
     Args:
         has_text_only: also of spans without a picture.
 
-    Raises: StorageError; ConfigError where there is no step.
+    Raises: StorageError; ConfigError where there is no step, or a value is not finite.
     """
     found: StepStatistics | None = None
     place = ""
@@ -111,6 +114,10 @@ def measure_steps(
         for row, table in shard.read_steps(columns.numbers, is_light=True):
             if row.status != "interleaved" and not has_text_only:
                 continue
+            for name in columns.numbers:
+                if not np.isfinite(stack_numbers(table, [name])).all():
+                    fault = f"the column {name!r} of {row.span_id} has a value that is not finite"
+                    raise ConfigError(f"{shard.layout.root}: {fault}; name other columns")
             states = stack_numbers(table, columns.state)
             one = StepStatistics.of(states, stack_numbers(table, columns.action))
             found = found.merge(one) if found else one
@@ -127,7 +134,7 @@ def load_statistics(
     The file's name holds a hash of all they depend on, see `steps_digest`. Where OUT cannot be
     written they are taken each time.
 
-    Raises: StorageError; ConfigError where there is no step.
+    Raises: StorageError; ConfigError where there is no step, or a value is not finite.
     """
     (layout,) = {shard.layout for shard in shards}
     digest = steps_digest(shards, {layout: columns}, has_text_only=has_text_only)
@@ -150,8 +157,8 @@ def statistics_by_dataset(
 ) -> dict[str, StepStatistics]:
     """Those of each dataset by its name; outputs of one name are taken together.
 
-    Raises: StorageError; ConfigError where there is no step, or datasets differ in how many
-        numbers a state or an action has.
+    Raises: StorageError; ConfigError where there is no step, a value is not finite, or datasets
+        differ in how many numbers a state or an action has.
     """
     found: dict[str, StepStatistics] = {}
     for layout, of_layout in columns.items():
@@ -171,14 +178,19 @@ def steps_digest(
     *,
     has_text_only: bool = True,
 ) -> str:
-    """16 hexadecimal digits that change with the steps, the format or the columns of numbers."""
-    checksums = files.map_files(lambda shard: shard.checksum, shards, root=shards[0].path)
+    """16 hexadecimal digits that change with the steps, the format or the columns of numbers.
+
+    Without spans of text alone, also with the table that says which these are.
+    """
+    root = shards[0].path
+    checksums = files.map_files(lambda shard: shard.checksum, shards, root=root)
+    tables = [] if has_text_only else files.map_files(_episodes_checksum, shards, root=root)
     content = [
         [shard.layout.dataset, shard.key.name, shard.format, checksum]
         for shard, checksum in zip(shards, checksums, strict=True)
     ]
     numbers = [[one.state, one.action] for one in columns.values()]
-    return _digest([_FORM, has_text_only, numbers, content])
+    return _digest([_FORM, tables or has_text_only, numbers, content])
 
 
 def data_digest(

@@ -39,7 +39,8 @@ class Consumer(NamedTuple):
 class StepStream:
     """Shards whose steps are shuffled together, epoch after epoch.
 
-    In memory are `buffer_size` items and those of at most one span more.
+    In memory are `buffer_size` items, those of at most one span more, and what a shard's
+    `read_steps` holds.
     """
 
     name: str
@@ -171,12 +172,16 @@ def make_streams(
 ) -> list[StepStream]:
     """One stream of all shards; with weights, one for each dataset that they name.
 
+    Args:
+        buffer_size: of all streams together, in equal parts.
+
     Raises: ConfigError where weights and datasets do not fit, or no span is left.
     """
     names = sorted({shard.layout.dataset for shard in shards})
     if weights and sorted(weights) != names:
         there = ", ".join(names)
         raise ConfigError(f"weights are for {', '.join(sorted(weights))}; the datasets are {there}")
+    buffer_size = max(1, buffer_size // (len(names) if weights else 1))
     streams = [
         StepStream(
             name,

@@ -279,6 +279,12 @@ def test_build_caps_a_name_by_hash_whatever_the_order(tmp_path: Path) -> None:
     assert lowest == sorted(image.digest for image in every)[:4]
 
 
+def test_fingerprint_changes_with_a_picture() -> None:
+    red, green = (make_bank(("cup", "bank", "e0", crop(colour))) for colour in (RED, GREEN))
+    assert red.fingerprint == make_bank(("cup", "bank", "e0", crop(RED))).fingerprint
+    assert red.fingerprint != green.fingerprint
+
+
 def test_build_takes_the_splits_that_are_asked_for(tmp_path: Path) -> None:
     shards = {
         "train-00000-of-00001": [episode(0, "cup")],

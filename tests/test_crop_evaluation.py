@@ -12,7 +12,7 @@ from builders import FakeDetector
 from converted import converted_once, copy_converted, rewrite_rows, run_ilv, write_source
 from PIL import Image
 
-from ilv_dataset import crop_evaluation
+from ilv_dataset import crop_evaluation, searches
 from ilv_dataset.errors import ConfigError
 from ilv_dataset.masks import encode_rle
 from ilv_dataset.records import Detections
@@ -212,6 +212,25 @@ def test_a_detector_whose_answers_are_independent_looks_once_and_is_judged_alike
     assert object_of(printed[1]) == (1, 0, 1)
     asked = [queries for call in detector.calls for _, queries in call]
     assert asked == [("can", "mug", "plate", "spoon")]
+
+
+def test_an_image_that_is_asked_several_questions_is_read_once(tmp_path, monkeypatch):
+    detector = FakeDetector({"can": (CAN, 0.9)})
+    monkeypatch.setattr(crop_evaluation, "detector_of_process", lambda _: detector)
+    monkeypatch.setattr(crop_evaluation, "segmenter_of_process", lambda *_: None)
+    monkeypatch.setattr(searches, "DECODE_THREADS", 1)  # two may read one image at a time
+    read: list[str] = []
+    for function in (read_image, load_objects):
+
+        def count(*arguments, function=function):
+            read.append(function.__name__)
+            return function(*arguments)
+
+        monkeypatch.setattr(crop_evaluation, function.__name__, count)
+    truth = write_coco(tmp_path, label("can", CAN), absent=["plate", "spoon"])
+    found = evaluate("--truth", truth, "--detector", "fake", "--verifier", "none")
+    assert object_of(found) == (1, 0, 0)
+    assert read == ["read_image", "load_objects"]
 
 
 def test_what_an_independent_detector_says_is_taken_apart_by_question():

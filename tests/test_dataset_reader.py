@@ -149,6 +149,9 @@ def test_columns_are_the_first_camera_and_the_numbers_that_are_named():
     assert found.camera == "observation/image"
     assert found.numbers == ("observation/state", "action")
     assert not found.is_bgr
+    (twice,) = find_columns(shards, **KEYS | {"state_key": "action, reward"}).values()
+    assert twice.numbers == ("action", "reward")
+    assert twice.names(has_camera=True) == ("observation/image", "action", "reward")
     several = {"camera": "observation/wrist", "state_key": "", "action_key": "action, reward"}
     (other,) = find_columns(shards, **several).values()
     assert (other.camera, other.state, other.action) == (
@@ -229,7 +232,8 @@ def test_batches_have_the_steps_that_interleave_vla_keeps(theirs):
 
 def test_error_when_records_of_interleave_vla_are_not_those_of_the_table(theirs, tmp_path):
     shutil.copytree(theirs, tmp_path / "out" / ROOT)
-    (shard,) = open_dataset(str(tmp_path / "out" / ROOT)).shards
+    out = str(tmp_path / "out" / ROOT)
+    (shard,) = open_dataset(out).shards
     path = Path(shard.path)
     with path.open("rb") as file:
         size = path.stat().st_size
@@ -247,7 +251,15 @@ def test_error_when_records_of_interleave_vla_are_not_those_of_the_table(theirs,
         marker = Path(shard.layout.marker("rlds", shard.key))
         change_json(marker, lambda made, n=number: made["files"][0].update(crc32c=f"{n:08x}"))
         with pytest.raises(StorageError, match=message):
-            list(shard.written_spans())
+            list(open_dataset(out).shards[0].written_spans())
+
+
+def test_marker_is_read_once_for_a_shard(monkeypatch):
+    shard = open_dataset(str(converted_once()), "val").shards[0]
+    found = shard.checksum
+    monkeypatch.setattr("ilv_dataset.dataset_reader.upstream_checksum", None)
+    assert shard.checksum == found
+    assert len(found) == 8
 
 
 def test_numbers_stand_side_by_side():
@@ -259,9 +271,15 @@ def test_numbers_stand_side_by_side():
         [6, 7, 8, 9, 10, 11, 0, 1, 1],
     ]
     assert stack_numbers(table, ()).shape == (2, 0)
-    missing = pa.table({"reward": pa.nulls(2, pa.float32())})
-    with pytest.raises(StorageError, match="'reward' has steps without a value"):
-        stack_numbers(missing, ["reward"])
+    assert stack_numbers(table, ["reward", "reward"]).tolist() == [[0, 0], [1, 1]]
+    for missing in (
+        pa.nulls(2, pa.float32()),
+        pa.array([[1.0], None, [3.0], None], pa.list_(pa.float32(), 1)).slice(1),
+        pa.array([[[1.0, 2.0]], [None]], pa.list_(pa.list_(pa.float32(), 2), 1)),
+        pa.array([[1.0, 2.0], None], pa.list_(pa.float32(), 2)),  # 2 numbers, which 2 steps share
+    ):
+        with pytest.raises(StorageError, match="'reward' has steps without a value"):
+            stack_numbers(pa.table({"reward": missing}), ["reward"])
     assert stack_numbers(table, columns).dtype == np.float32
 
 

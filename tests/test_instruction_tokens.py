@@ -25,6 +25,12 @@ def test_placeholders_are_the_next_image():
     assert all(2 <= token < 4096 for token in put + on)
 
 
+def test_a_word_that_is_written_like_a_placeholder_is_a_word():
+    assert encode_words("lift <Image>") == encode_words("lift image")
+    assert encode_words("<image><IMAGE>") == [1, *encode_words("image")]
+    assert not encode_instruction("lift <Image>", (), SIZES).image_mask.any()
+
+
 def test_instruction_is_padded_and_its_images_follow_the_tokens():
     found = encode_instruction("put <image> on <image>", [RED, BLUE], SIZES)
     put, on = encode_words("put on")

@@ -1,10 +1,12 @@
+import shutil
+
 import numpy as np
 import pytest
 from builders import scene_jpeg
-from converted import copy_converted, run_ilv
+from converted import change_json, copy_converted, rewrite_rows, run_ilv
 
 from ilv_dataset.dataset_reader import ConvertedShard, StepColumns, open_dataset
-from ilv_dataset.errors import ConfigError, StorageError
+from ilv_dataset.errors import ConfigError, RecordError, StorageError
 from ilv_dataset.formats.frames import decode_square
 from ilv_dataset.layout import Layout
 from ilv_dataset.records import ShardKey
@@ -39,6 +41,37 @@ def test_frames_are_made_once_for_a_size_and_an_order_of_channels(tmp_path):
     assert open_small_frames(shard, COLUMNS, 8).pixels.shape == (7, 8, 8, 3)
     assert len(list(folder.iterdir())) == 3
     assert run_ilv("validate", tmp_path / "out").exit_code == 0
+
+
+def test_frames_are_written_beside_their_file_and_none_of_older_steps_stay(tmp_path):
+    root, out = copy_converted(tmp_path), tmp_path / "out"
+    open_small_frames(open_dataset(str(root), "train").shards[0], COLUMNS, 16)
+    open_small_frames(open_dataset(str(root), "train").shards[0], COLUMNS, 8)
+    first, *_ = kept = sorted(
+        (out / ".cache" / "frames").iterdir(), key=lambda p: -p.stat().st_size
+    )
+    first.with_name(f"{first.name}.1").write_bytes(b"of a killed process")
+    shutil.rmtree(out / ".tmp", ignore_errors=True)
+    (out / ".tmp").write_bytes(b"no folder: nothing is written into it")
+    marker = root / ".state" / "steps" / "train-00000-of-00002.json"
+    change_json(marker, lambda made: made["files"][0].update(crc32c="00000000"))
+    open_small_frames(open_dataset(str(root), "train").shards[0], COLUMNS, 16)
+    second, other = sorted((out / ".cache" / "frames").iterdir(), key=lambda p: -p.stat().st_size)
+    assert not first.exists()
+    assert second.stat().st_size == 128 + 7 * 16 * 16 * 3  # header and frames
+    assert other == kept[1]
+
+
+def test_nothing_is_left_where_a_frame_does_not_decode(tmp_path):
+    root = copy_converted(tmp_path)
+    spoil = lambda rows: rows[5]["observation/image"].update(bytes=None)  # noqa: E731
+    rewrite_rows(root, "steps/train-00000-of-00002.parquet", spoil)
+    shard = open_dataset(str(root), "train").shards[0]
+    with pytest.raises(
+        RecordError, match=r"observation/image of .*__1#1, step 3: image of 0 bytes"
+    ):
+        open_small_frames(shard, COLUMNS, 16)
+    assert list((tmp_path / "out" / ".cache" / "frames").iterdir()) == []
 
 
 def test_error_when_the_kept_file_is_another(tmp_path):

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import shutil
 from itertools import pairwise
@@ -5,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from converted import ROOT, converted_once, copy_converted, run_ilv
+from converted import ROOT, change_json, converted_once, copy_converted, rewrite_rows, run_ilv
 
 from ilv_dataset.dataset_reader import StepColumns, open_dataset
 from ilv_dataset.errors import ConfigError
@@ -61,6 +62,9 @@ def test_statistics_go_through_json_with_every_digit():
     assert StepStatistics.from_json(json.loads(json.dumps(found.to_json()))) == found
     with pytest.raises(ConfigError, match="not the statistics of steps: KeyError"):
         StepStatistics.from_json({})
+    unusable = dataclasses.replace(found, action_mean=(float("nan"),)).to_json()
+    with pytest.raises(ConfigError, match="a number is not finite"):
+        StepStatistics.from_json(unusable)
 
 
 @pytest.mark.parametrize("form", ["parquet", "rlds"])
@@ -73,6 +77,20 @@ def test_every_step_of_a_split_counts(form):
     assert found.state_mean == pytest.approx((steps.mean() + 0.5,))
     assert found.action_mean == pytest.approx((steps.mean() / 8,) * 7)
     assert found.action_std == pytest.approx((steps.std() / 8,) * 7)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e300])
+def test_error_names_the_column_and_span_of_a_value_that_is_not_finite(tmp_path, value):
+    root = copy_converted(tmp_path)
+
+    def spoil(rows):  # the second span
+        rows[3]["action"] = [0.0, value, 0.0, 0.0, 0.0, 0.0, 0.0]
+
+    rewrite_rows(root, "steps/train-00000-of-00002.parquet", spoil)
+    shards = open_dataset(str(root), "train").shards
+    place = "the column 'action' of .*-00000-of-00002__1#0 has a value that is not finite"
+    with pytest.raises(ConfigError, match=f"{root}: {place}"):
+        load_statistics(shards, COLUMNS)
 
 
 def test_statistics_are_taken_once_and_validate_takes_no_offence(tmp_path):
@@ -107,6 +125,21 @@ def test_digest_changes_with_split_format_columns_and_steps(tmp_path):
     content["files"][0]["crc32c"] = "00000000"
     marker.write_text(json.dumps(content))
     assert digest("train", "parquet") not in (before, *other)
+
+
+def test_digest_changes_with_the_spans_that_are_left_out(tmp_path):
+    root = copy_converted(tmp_path)
+
+    def digest(has_text_only: bool) -> str:
+        shards = open_dataset(str(root), "train").shards
+        columns = {shards[0].layout: COLUMNS}
+        return steps_digest(shards, columns, has_text_only=has_text_only)
+
+    before = digest(True), digest(False)
+    marker = root / ".state" / "ground" / "train-00000-of-00002.json"
+    change_json(marker, lambda made: made["files"][0].update(crc32c="00000000"))
+    assert digest(True) == before[0]
+    assert digest(False) not in before
 
 
 def test_outputs_of_one_dataset_are_taken_together(tmp_path):

@@ -188,6 +188,15 @@ def test_one_stream_of_all_shards_or_one_a_dataset_when_there_are_weights():
     assert (rt1.name, rt1.shards) == ("rt1", (shards[0], shards[2]))
 
 
+@pytest.mark.parametrize(("size", "each"), [(9, 4), (1, 1)])
+def test_streams_share_the_buffer(size, each):
+    shards = shards_of({"rt1-0": (1,), "bridge-0": (1,)})
+    shared = make(shards, weights={"rt1": 1.0, "bridge": 2.0}, buffer_size=size)
+    assert [stream.buffer_size for stream in shared] == [each, each]
+    (together,) = make(shards, buffer_size=size)
+    assert together.buffer_size == size
+
+
 def test_error_names_the_datasets_when_weights_are_for_others():
     shards = shards_of({"rt1-0": (1,), "bridge-0": (1,)})
     with pytest.raises(ConfigError, match=r"weights are for bridge; the datasets are bridge, rt1"):

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from builders import DATASET
-from converted import converted_once, only_error, run_ilv
+from converted import converted_once, copy_converted, only_error, run_ilv
 from PIL import Image
 
 from ilv_dataset.errors import ConfigError
@@ -160,6 +160,25 @@ def test_overwrite_begins_anew(tmp_path: Path):
     assert [step for step, _ in losses(tmp_path)] == [1]
 
 
+def test_policy_without_its_training_is_kept_unless_told(tmp_path: Path):
+    assert train(tmp_path, "--steps", 1).exit_code == 0
+    (tmp_path / RESUME).unlink()
+    before = (tmp_path / WEIGHTS).read_bytes()
+    assert "no resume.pt to go on from" in only_error(train(tmp_path, "--steps", 1, "--seed", 1))
+    assert (tmp_path / WEIGHTS).read_bytes() == before
+    assert train(tmp_path, "--steps", 1, "--seed", 1, "--overwrite").exit_code == 0
+    assert (tmp_path / WEIGHTS).read_bytes() != before
+
+
+def test_conversion_that_is_not_complete_is_named(tmp_path: Path):
+    root = copy_converted(tmp_path)
+    for is_complete in (True, False):
+        result = run_ilv("train", root, root, "--out", tmp_path / "policy", *SMALL, "--steps", 1)
+        assert result.exit_code == 0
+        assert (f"not yet complete: {root}\n" in result.stderr) == (not is_complete)
+        (root / "run.json").unlink(missing_ok=True)
+
+
 def test_killed_overwrite_does_not_go_on_with_what_was_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -211,6 +230,7 @@ def test_errors_are_one_line(tmp_path: Path):
     assert str(tmp_path / "nothing") in error(tmp_path / "nothing")
     assert "--device quantum" in error(converted_once(), "--device", "quantum")
     assert "own" in error(converted_once(), "--mix", "sometimes")
+    assert "no actions" in error(converted_once(), "--action-key", "")
 
 
 def test_curve_falls_where_the_loss_falls():

@@ -16,7 +16,7 @@ import re
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -52,39 +52,49 @@ def fetch_model(
 ) -> Fetched:
     """Puts a file of the catalogue into `folder`, unless the right one is there already.
 
-    A file that is there and is another is kept as NAME.bad, and fetched anew.
+    A file that is there and is another is kept as NAME.bad, and fetched anew; a gated one stays.
 
     Raises: ConfigError for a gated file, or where another process fetches into the folder;
         StorageError where the server, the network or the disk fails, or the file is another.
     """
-    target, replaced = folder / model.name, ""
+    target, fault = folder / model.name, ""
     with _locked(folder):
         if target.is_file():
             digest = _digest(target, "sha256")
-            replaced = _fault(model, target, digest, folder)
-            if not replaced:
+            fault = _fault(model, target, digest, folder)
+            if not fault:
                 is_first = _record(model, digest, folder)
                 return Fetched(target, digest, is_new=False, is_first=is_first)
-            replaced += _set_aside(target, target)
         if model.gated:
             raise ConfigError(
-                f"{model.name} is behind a licence: accept it at {model.gated}, download the file "
-                f"there and put it into {folder}"
+                f"{fault}{fault and '; '}{model.name} is behind a licence: accept it at "
+                f"{model.gated}, download the file there and put it into {folder}"
             )
-        part = folder / f".{model.name}.part"
-        _download(model, part, note)
-        digest = _digest(part, "sha256")
-        if fault := _fault(model, part, digest, folder):
-            fault += _set_aside(part, target)
-            _version_file(part).unlink(missing_ok=True)
-            raise StorageError(fault)
-        is_first = _record(model, digest, folder)
-        with _naming(target):
-            part.replace(target)
-            _sync_folder(folder)
-            # Last: until here a whole part that is found again must be known to be one.
-            _version_file(part).unlink(missing_ok=True)
-    return Fetched(target, digest, is_new=True, is_first=is_first, replaced=replaced)
+        if not fault:
+            return _fetch_anew(model, folder, note)
+        try:
+            fault += _set_aside(target, target)
+            return replace(_fetch_anew(model, folder, note), replaced=fault)
+        except StorageError as error:
+            raise StorageError(f"{fault}; {error}") from error
+
+
+def _fetch_anew(model: ModelFile, folder: Path, note: Note) -> Fetched:
+    """Downloads a file, checks it, and puts it where none is."""
+    target, part = folder / model.name, folder / f".{model.name}.part"
+    _download(model, part, note)
+    digest = _digest(part, "sha256")
+    if fault := _fault(model, part, digest, folder):
+        fault += _set_aside(part, target)
+        _version_file(part).unlink(missing_ok=True)
+        raise StorageError(fault)
+    is_first = _record(model, digest, folder)
+    with _naming(target):
+        part.replace(target)
+        _sync_folder(folder)
+        # Last: until here a whole part that is found again must be known to be one.
+        _version_file(part).unlink(missing_ok=True)
+    return Fetched(target, digest, is_new=True, is_first=is_first)
 
 
 def _download(model: ModelFile, part: Path, note: Note) -> None:
@@ -213,8 +223,8 @@ def _fault(model: ModelFile, path: Path, sha256: str, folder: Path) -> str:
     if recorded != sha256:
         return (
             f"{model.name} is not the file of the first download: its sha256 begins with "
-            f"{sha256[:12]}, that one's with {recorded[:12]} (to accept another, remove its line "
-            f"from {folder / CHECKSUMS_NAME})"
+            f"{sha256[:12]}, that one's with {recorded[:12]} (to accept it, write {sha256} into "
+            f"the line of {model.name} in {folder / CHECKSUMS_NAME})"
         )
     return ""
 

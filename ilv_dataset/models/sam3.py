@@ -116,10 +116,12 @@ class Sam3Detector:
         """Encodes the texts not seen before, each by itself: no batch may change its features."""
         if len(self._texts) > _TEXTS_MAX:
             self._texts.clear()
-        for text in texts:
-            if text not in self._texts:
-                encoded = self._model.backbone.forward_text([text])
-                self._texts[text] = (encoded["language_features"], encoded["language_mask"])
+        new = [text for text in texts if text not in self._texts]
+        self._texts.update(zip(new, BatchSize(1).run(self._encode_text, new), strict=True))
+
+    def _encode_text(self, texts: Sequence[str]) -> list[tuple[Any, Any]]:
+        encoded = self._model.backbone.forward_text(list(texts))
+        return [(encoded["language_features"], encoded["language_mask"])]
 
     def _detect(
         self, features: dict[str, Any], image: np.ndarray, queries: Sequence[Phrase]

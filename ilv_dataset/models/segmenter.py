@@ -28,8 +28,8 @@ def load_segmenter(
     """Loads the segmenter that `spec` names, one of SEGMENTERS; None: the detector's own masks.
 
     "auto" is the detector's own masks where it has them, else "sam", the published checkpoint
-    SAM_CHECKPOINT in the working directory; "sam:tabletop" comes with the package. `device` is as
-    in `load_detector`.
+    SAM_CHECKPOINT in the working folder or the models folder; "sam:tabletop" comes with the
+    package. `device` is as in `load_detector`.
 
     Raises: ConfigError if there is no such segmenter, or its checkpoint does not load.
     """

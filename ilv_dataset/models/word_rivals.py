@@ -7,6 +7,7 @@ noun or another colour is likelier speaks against the phrase.
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -17,6 +18,7 @@ from ilv_dataset.models.word_text import content_words
 from ilv_dataset.phrases import head_noun
 
 _SCORE_MIN = 1e-6  # keeps logits finite
+_CLAIMS_MAX = 1 << 14  # phrases kept in memory
 _WORDS_MAX = 10_000  # that a file may bring: each is scored at each place of each image
 
 
@@ -50,16 +52,7 @@ class Rivals:
         >>> Rivals(("cup", "soda can"), ("blue", "red")).claims("the shiny RED cups")
         (0, 1)
         """
-        words = set(content_words(text))
-        colours = [row for row, colour in enumerate(self.colours) if colour in words]
-        others, head = words - set(self.colours), head_noun(text)
-        fitting = {
-            row: len(mine)
-            for row, noun in enumerate(self.nouns)
-            if (mine := set(content_words(noun))) == others or (mine < others and head in mine)
-        }
-        noun = max(fitting, key=fitting.__getitem__, default=None)
-        return noun, colours[0] if len(colours) == 1 else None
+        return _find_claims(self, text)
 
     def in_own_words(self, text: str) -> str:
         """A phrase in the words of the training where it means one of its nouns, else unchanged.
@@ -84,18 +77,18 @@ class Rivals:
             scores: (Q, A) of the phrases by themselves, 0..1.
             word_scores: (W, A) of `words`, 0..1.
         """
-        logits = _logits(scores) + self.shift
-        groups = np.split(_logits(word_scores), [len(self.nouns)])
-        totals = [np.logaddexp.reduce(group, axis=0) for group in groups]
+        logits = np.log(_odds(scores)) + self.shift
+        groups = np.split(_odds(word_scores), [len(self.nouns)])
+        totals = [group.sum(axis=0) for group in groups]
         for row, text in enumerate(texts):
             noun, colour = self.claims(text)
             if noun is not None:
                 total = totals[0]
                 if others := self._alike_to(noun):
-                    total = np.logaddexp.reduce(np.delete(groups[0], others, axis=0), axis=0)
-                logits[row] += self.weight * (groups[0][noun] - total)
+                    total = np.delete(groups[0], others, axis=0).sum(axis=0)
+                logits[row] += self.weight * np.log(groups[0][noun] / total)
             if colour is not None:
-                logits[row] += self.weight * (groups[1][colour] - totals[1])
+                logits[row] += self.weight * np.log(groups[1][colour] / totals[1])
         judged: np.ndarray = 1 / (1 + np.exp(-logits))
         return judged.astype(np.float32)
 
@@ -104,6 +97,20 @@ class Rivals:
         name = self.nouns[noun]
         alike = {other for group in self.alike if name in group for other in group} - {name}
         return [row for row, other in enumerate(self.nouns) if other in alike]
+
+
+@functools.lru_cache(maxsize=_CLAIMS_MAX)
+def _find_claims(rivals: Rivals, text: str) -> tuple[int | None, int | None]:
+    words = set(content_words(text))
+    colours = [row for row, colour in enumerate(rivals.colours) if colour in words]
+    others, head = words - set(rivals.colours), head_noun(text)
+    fitting = {
+        row: len(mine)
+        for row, noun in enumerate(rivals.nouns)
+        if (mine := set(content_words(noun))) == others or (mine < others and head in mine)
+    }
+    noun = max(fitting, key=fitting.__getitem__, default=None)
+    return noun, colours[0] if len(colours) == 1 else None
 
 
 def encode_rivals(rivals: Rivals) -> str:
@@ -124,6 +131,7 @@ def decode_rivals(text: str) -> Rivals:
     return Rivals(nouns, colours, float(stored["weight"]), float(stored["shift"]), alike)
 
 
-def _logits(scores: np.ndarray) -> np.ndarray:
+def _odds(scores: np.ndarray) -> np.ndarray:
+    """1e-6 to 1e6 for scores of any sort: their logarithms are the logits."""
     clipped = np.clip(scores.astype(np.float64), _SCORE_MIN, 1 - _SCORE_MIN)
-    return np.log(clipped / (1 - clipped))
+    return clipped / (1 - clipped)

@@ -27,7 +27,8 @@ _FILLERS = frozenset(
      "or", "there", "here", "kind", "sort", "type", "shape", "shaped", "color", "colour", "colored",
      "coloured")
 )  # fmt: skip
-_WORDS_MAX = 1 << 14  # kept in memory, 2 kB each
+# Kept in memory, 4 kB a word and 2 kB a phrase.
+_WORDS_MAX, _PHRASES_MAX = 1 << 14, 1 << 14
 
 
 def encode_words(texts: Sequence[str]) -> np.ndarray:
@@ -53,6 +54,7 @@ def content_words(text: str) -> tuple[str, ...]:
     return tuple(sorted(spelled - dropped or spelled))
 
 
+@functools.lru_cache(maxsize=_PHRASES_MAX)
 def _encode_phrase(text: str) -> np.ndarray:
     words, colors = content_words(text), load_synonyms().words["color"]
     parts = (

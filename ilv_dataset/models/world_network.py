@@ -104,6 +104,8 @@ def load_world(path: Path, *, device: Any) -> World:
         raise bad_weights(path, expected)
     try:
         sizes = WorldSizes(**json.loads(metadata["sizes"]))
+        if sizes.text_dims != word_text.DIMS:
+            raise ValueError(f"text_dims must be {word_text.DIMS}, got {sizes.text_dims}")
         rivals = decode_rivals(metadata["rivals"]) if "rivals" in metadata else None
         model = build_world(sizes)
         state = {name: torch.from_numpy(array).float() for name, array in tensors.items()}

@@ -24,6 +24,7 @@ from ilv_dataset.models.runtime import (
 )
 from ilv_dataset.models.word_rivals import Rivals
 from ilv_dataset.models.word_sizes import keep_sizes
+from ilv_dataset.models.yolo_network import split_output
 from ilv_dataset.records import Detections, Frame, Phrase
 
 _VERSION = "yolo-world-v2"
@@ -32,7 +33,6 @@ _BATCH_FRAMES = 16
 # Source: the paper's scripts fall from 0.3 to 0.1 for OWLv2; YOLO-World's scores are no higher.
 # Not yet measured on robot images with trained weights.
 SCORE_MIN = 0.2
-_FEATURES_MAX = 20_000  # texts kept, 2 kB each
 
 
 class YoloWorldDetector:
@@ -54,7 +54,8 @@ class YoloWorldDetector:
 
         Args:
             encode_texts: None for the encoder that the weights were trained on: CLIP, whose
-                weights lie in the same folder, or `word_text` for ours.
+                weights lie in the same folder, the working folder or the models folder, or
+                `word_text` for ours.
             score_min: of the boxes that are given; None for SCORE_MIN.
         """
         digest = weights_digest(weights)
@@ -67,28 +68,30 @@ class YoloWorldDetector:
         self._model, self._side_px, self._rivals = loaded.model, loaded.side_px, loaded.rivals
         self._encode_texts = loaded.encode_texts
         self.is_independent = not loaded.is_guided
-        self._ignores_sizes = weights.suffix == SUFFIX  # `word_text` has no feature for them
+        self._is_own = weights.suffix == SUFFIX
         # Asked of every image beside its own prompts.
-        self._words = list(self._rivals.words) if self._rivals else []
+        self._words = self._encode(self._rivals.words) if self._rivals else None
         if self._device.type == "cuda":
             from ilv_dataset.models.ultralytics_runtime import use_half
 
             use_half(self._model)
         self._batch = BatchSize(_BATCH_FRAMES)
-        self._features: dict[str, np.ndarray] = {}
 
     def learn(self, texts: Collection[str]) -> None:
-        """Encodes texts into the cache on disk, where every process finds them.
+        """Encodes texts into CLIP's cache on disk, where every process finds them.
+
+        `word_text` keeps nothing on disk, and learns nothing.
 
         Raises: ConfigError where a text is new and the text encoder does not load.
         """
+        if self._is_own:
+            return
         encode_each(self._encode_texts, texts)
 
     def __call__(
         self, frames: Sequence[Frame], queries: Sequence[Sequence[Phrase]]
     ) -> list[Detections]:
         """Detects each frame's queries; frames without any are not looked at."""
-        self._learn({*self._words, *(phrase.query for wanted in queries for phrase in wanted)})
         found = [Detections.empty() for _ in frames]
         busy = [row for row, wanted in enumerate(queries) if wanted]
         asked = [(frames[row].image, distinct_texts(queries[row])) for row in busy]
@@ -96,7 +99,7 @@ class YoloWorldDetector:
             busy, asked, self._batch.run(self._score, asked), strict=True
         ):
             found[row] = _select(*raw, image, queries[row], texts, self._score_floor)
-            if self._ignores_sizes:
+            if self._is_own:  # `word_text` has no feature for sizes
                 found[row] = keep_sizes(found[row], queries[row])
         return found
 
@@ -104,13 +107,10 @@ class YoloWorldDetector:
     def _score_floor(self) -> float:
         return SCORE_MIN if self._score_min is None else self._score_min
 
-    def _learn(self, texts: set[str]) -> None:
-        """Encodes the texts not seen before, each by itself: no batch may change its features."""
-        if len(self._features) > _FEATURES_MAX:
-            self._features.clear()
-        for text in sorted(texts - self._features.keys()):
-            told = self._rivals.in_own_words(text) if self._rivals else text
-            self._features[text] = np.asarray(self._encode_texts([told]), np.float32)[0]
+    def _encode(self, texts: Sequence[str]) -> np.ndarray:
+        """(N texts) -> (N, D) float32; an encoder keeps what it has encoded."""
+        told = [self._rivals.in_own_words(text) for text in texts] if self._rivals else texts
+        return np.asarray(self._encode_texts(told), np.float32)
 
     def _score(
         self, asked: Sequence[tuple[np.ndarray, Sequence[str]]]
@@ -122,16 +122,16 @@ class YoloWorldDetector:
 
         images, prompts = [image for image, _ in asked], [texts for _, texts in asked]
         batch, placements = letterbox(images, size_wh=(self._side_px, self._side_px))
-        features = pad_features([[self._features[text] for text in texts] for texts in prompts])
-        if self._words:
-            words = np.stack([self._features[word] for word in self._words])
-            features = np.concatenate([features, np.repeat(words[None], len(images), 0)], axis=1)
+        features = pad_features([self._encode(texts) for texts in prompts])
+        if self._words is not None:
+            words = np.repeat(self._words[None], len(images), axis=0)
+            features = np.concatenate([features, words], axis=1)
         self._model.model[-1].nc = features.shape[1]
         with torch.inference_mode():
             output = self._model.predict(
                 to_input(batch, self._model), txt_feats=to_input(features, self._model)
             )
-        raw = _first(output).float().cpu().numpy()
+        raw, _ = split_output(output)
         return [
             (self._judge(rows, texts), placement)
             for rows, texts, placement in zip(raw, prompts, placements, strict=True)
@@ -142,7 +142,7 @@ class YoloWorldDetector:
         own = rows[: 4 + len(texts)]
         if self._rivals is None:
             return own
-        judged = self._rivals.judge(own[4:], rows[-len(self._words) :], texts)
+        judged = self._rivals.judge(own[4:], rows[-len(self._rivals.words) :], texts)
         return np.concatenate([own[:4], judged])
 
 
@@ -179,8 +179,8 @@ def _load_own(weights: Path, device: Any, encode_texts: TextEncoder | None) -> _
     )
 
 
-def pad_features(features: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
-    """Stacks the prompts of each image into (B, longest, D) float32.
+def pad_features(features: Sequence[np.ndarray]) -> np.ndarray:
+    """Stacks the prompts (N, D) of each image into (B, longest, D) float32.
 
     A shorter list is filled with its own first prompt: the network's attention takes a maximum
     over an image's prompts, which a repeated one leaves alone and zeros would not.
@@ -188,10 +188,6 @@ def pad_features(features: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
     longest = max(len(rows) for rows in features)
     filled = [[*rows, *[rows[0]] * (longest - len(rows))] for rows in features]
     return np.asarray(filled, np.float32)
-
-
-def _first(output: Any) -> Any:
-    return output[0] if isinstance(output, tuple | list) else output
 
 
 def _select(

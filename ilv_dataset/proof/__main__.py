@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -15,12 +16,19 @@ from ilv_dataset.proof.tables import draw_bars, format_seeds, format_table, read
 
 
 @click.command()
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), default="out/proof")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="[default: out/proof, or out/proof-quick]",
+)
 @click.option("--quick", is_flag=True, help="Minutes; too small to show anything.")
-@click.option("--workers", type=click.IntRange(min=1), default=2, show_default=True)
+@click.option(
+    "--workers", type=click.IntRange(min=1), default=os.cpu_count() or 1, show_default=True
+)
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
-def main(out: Path, quick: bool, workers: int, device: str) -> None:
+def main(out: Path | None, quick: bool, workers: int, device: str) -> None:
     """Shows that interleaved instructions carry over to unseen objects; run again, it resumes."""
+    out = out or Path("out/proof-quick" if quick else "out/proof")
     scale = dataclasses.replace(QUICK if quick else Scale(), device=device)
     try:
         run_experiment(out, scale, workers=workers, say=_say)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 import json
-import multiprocessing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
@@ -16,11 +15,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ilv_dataset.child_processes import open_pool
 from ilv_dataset.formats.example import encode_example
 from ilv_dataset.formats.tfrecord import frame_record
 from ilv_dataset.proof.experts import begin_trial, plan_course
 from ilv_dataset.proof.studio import Studio
-from ilv_dataset.proof.trials import Trial, draw_trial, move_trial
+from ilv_dataset.proof.trials import KINDS, Trial, draw_trial, move_trial
 from ilv_dataset.simulation.features import features_json
 from ilv_dataset.simulation.shading import label_boxes
 from ilv_dataset.simulation.stage import Picture
@@ -31,8 +31,7 @@ JPEG_QUALITY = 90
 EPISODES_PER_SHARD = 50
 CLEAR_PX = 40  # of the mover and of the target in the first frame
 DRAWS = 200
-# Split -> kind of its trials; a split `<name>_bank` shows the same two objects in other scenes.
-TESTS = ("known", "pairs", "nouns", "surroundings")
+# A split is named by the kind of its trials; `<kind>_bank` shows the same two objects elsewhere.
 BANK_SUFFIX = "_bank"
 
 Columns = Mapping[str, Sequence[bytes] | np.ndarray]
@@ -71,7 +70,7 @@ def write_demonstrations(
     """Writes OUT/ilv_proof/1.0.0; a shard that is there is kept, so a killed run goes on.
 
     Args:
-        sizes: episodes of each split: `train`, names of TESTS, and those with BANK_SUFFIX.
+        sizes: episodes of each split: `train`, names of PROOF_TESTS, and those with BANK_SUFFIX.
         on_shard: called after each shard with how many are there, and of how many.
 
     Raises: ConfigError if pybullet is not installed.
@@ -82,7 +81,7 @@ def write_demonstrations(
     missing = [plan for plan in plans if not (folder / plan.file_name).exists()]
     write = partial(_write_shard, folder=folder, seed=seed)
     done = len(plans) - len(missing)
-    with multiprocessing.get_context("spawn").Pool(workers) as pool:
+    with open_pool(workers) as pool:
         for _ in pool.imap_unordered(write, missing):
             done += 1
             if on_shard is not None:
@@ -127,8 +126,7 @@ def find_trial(split: str, index: int, *, seed: int) -> tuple[Trial, Picture]:
 
 
 def _number_of(split: str) -> int:
-    names = ("train", *TESTS)
-    return names.index(split.removesuffix(BANK_SUFFIX)) * 2 + split.endswith(BANK_SUFFIX)
+    return KINDS.index(split.removesuffix(BANK_SUFFIX)) * 2 + split.endswith(BANK_SUFFIX)
 
 
 @cache

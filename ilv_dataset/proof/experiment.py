@@ -11,27 +11,33 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
-from ilv_dataset.errors import StorageError
+from ilv_dataset.child_processes import open_pool
+from ilv_dataset.errors import ConfigError, StorageError
+from ilv_dataset.fields import PROOF_TESTS
+from ilv_dataset.formats import atomic
+from ilv_dataset.models.bundled import list_bundled
+from ilv_dataset.models.runtime import weights_digest
 from ilv_dataset.proof.demonstrations import (
     BANK_SUFFIX,
     DATASET_NAME,
-    TESTS,
     find_trial,
     open_studio,
     write_demonstrations,
 )
-from ilv_dataset.proof.prompts import PROMPTS_OF, read_told, tell
+from ilv_dataset.proof.prompts import read_told, tell
 from ilv_dataset.proof.rollouts import roll_out
+from ilv_dataset.proof.tables import ROWS
 
 INSTRUCTIONS = ("text", "interleaved")  # what a policy learns from
 DETECTOR, SEGMENTER = "yolo-world:tabletop", "sam:tabletop"
 SAVE_EVERY = 200  # steps
-AVERAGE = 0.99  # of the weights; a thousand steps are too few for a longer mean
-TIMES = "times.json"
+AVERAGE = 0.99  # of the weights; a few thousand steps are too few for a longer mean
+SOURCE = "source"  # the folder of the demonstrations
+TIMES, EXPERIMENT, LOSSES = "times.json", "experiment.json", "losses.csv"
 THREADS = "OMP_NUM_THREADS"
 
 Say = Callable[[str], None]
@@ -44,7 +50,7 @@ class Scale:
     num_train: int = 3000
     num_trials: int = 200  # of each test, a seed
     seeds: tuple[int, ...] = (0, 1, 2)
-    steps: int = 1200
+    steps: int = 3000
     batch: int = 64
     chunk: int = 1
     image_px: int = 64
@@ -74,11 +80,37 @@ class Job:
 def run_experiment(out: Path, scale: Scale, *, workers: int, say: Say) -> None:
     """Data, conversion, trainings and rollouts; what is there already is not made again.
 
-    Raises: IlvError.
+    Raises: IlvError; a ConfigError where `out` is of another experiment, or another run's.
     """
+    with atomic.locked_output(str(out)):
+        keep_experiment(out, scale)
+        _run_steps(out, scale, workers=workers, say=say)
+
+
+def keep_experiment(out: Path, scale: Scale) -> None:
+    """Writes experiment.json: the scale, and the bundled weights that cut out the crops.
+
+    Raises: ConfigError where what is there was made at another scale or with other weights.
+    """
+    content = {name: value for name, value in asdict(scale).items() if name != "device"}
+    content |= {f"{kind}:{name}": weights_digest(path) for kind, name, path in list_bundled()}
+    now, path = json.loads(json.dumps(content)), out / EXPERIMENT
+    advice = "name another --out, or delete that folder"
+    if path.exists():
+        before = json.loads(path.read_text())
+        names = [name for name in {**now, **before} if before.get(name) != now.get(name)]
+        if names:
+            said = ", ".join(f"{name} {before.get(name)}, not {now.get(name)}" for name in names)
+            raise ConfigError(f"{out} holds another experiment: {said}; {advice}")
+    elif (out / SOURCE).exists():
+        raise ConfigError(f"{out} holds an experiment without its {EXPERIMENT}; {advice}")
+    atomic.write_json(str(path), now, out=str(out))
+
+
+def _run_steps(out: Path, scale: Scale, *, workers: int, say: Say) -> None:
     with timing(out, "generate", say):
         write_demonstrations(
-            out / "source",
+            out / SOURCE,
             split_sizes(scale),
             seed=scale.data_seed,
             workers=workers,
@@ -94,7 +126,7 @@ def run_experiment(out: Path, scale: Scale, *, workers: int, say: Say) -> None:
 
 def split_sizes(scale: Scale) -> dict[str, int]:
     """Episodes of each split of the experiment's dataset."""
-    tests = {name: scale.num_trials for test in TESTS for name in (test, test + BANK_SUFFIX)}
+    tests = {name: scale.num_trials for test in PROOF_TESTS for name in (test, test + BANK_SUFFIX)}
     return {"train": scale.num_train, **tests}
 
 
@@ -104,9 +136,9 @@ def convert(out: Path) -> None:
     Raises: StorageError where it fails.
     """
     # -P: a file of the working directory never stands for a module.
-    command = [sys.executable, "-P", "-c", "from ilv_dataset.cli import main; main()"]
-    command += ["convert", DATASET_NAME]
-    options = {"--data-dir": out / "source", "--out": out / "converted"}
+    start = "import sys; sys.argv[0] = 'ilv'; from ilv_dataset.cli import main; main()"
+    command = [sys.executable, "-P", "-c", start, "convert", DATASET_NAME]
+    options = {"--data-dir": out / SOURCE, "--out": out / "converted"}
     models = {"--detector": DETECTOR, "--segmenter": SEGMENTER, "--extractor": "grammar"}
     for name, value in {**options, **models}.items():
         command += [name, str(value)]
@@ -155,29 +187,37 @@ def _train_policy(
     folder.mkdir(parents=True, exist_ok=True)
     if checkpoints.has_training(folder):
         checkpoints.resume(folder, trainee, batches, settings)
+    cut_log(folder, trainee.step)
     losses: deque[float] = deque(maxlen=100)
     for step, loss in loop.train(trainee, batches, config):
         losses.append(loss)
         if step % SAVE_EVERY == 0 or step == config.steps:
-            checkpoints.save(folder, trainee, settings, batches.state())
             _log(folder, f"{step},{sum(losses) / len(losses):.5f}\n")
+            checkpoints.save(folder, trainee, settings, batches.state())
     (folder / ".trained").touch()
     return instruction, seed, sum(losses) / max(1, len(losses)), (time.monotonic() - began) / 60
 
 
+def cut_log(folder: Path, step: int) -> None:
+    """Takes out of losses.csv what comes behind a step: it is done again."""
+    path = folder / LOSSES
+    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+    kept = [line for line in lines if int(line.partition(",")[0]) <= step]
+    path.write_text("".join(kept))
+
+
 def _log(folder: Path, line: str) -> None:
-    with (folder / "losses.csv").open("a") as file:
+    with (folder / LOSSES).open("a") as file:
         file.write(line)
 
 
 def list_jobs(scale: Scale) -> list[Job]:
-    """Every policy in every test; the policy of pictures is told in all ways."""
+    """Every policy in every test, told in each way that the table has a row for."""
     return [
         Job(instruction, seed, test, prompt)
         for seed in scale.seeds
-        for test in TESTS
-        for instruction in INSTRUCTIONS
-        for prompt in PROMPTS_OF[instruction]
+        for test in PROOF_TESTS
+        for instruction, prompt in ROWS
     ]
 
 
@@ -230,7 +270,7 @@ def _pool(workers: int) -> Iterator[multiprocessing.pool.Pool]:
     before = os.environ.get(THREADS)
     os.environ[THREADS] = "1"  # read by a process when it begins
     try:
-        with multiprocessing.get_context("spawn").Pool(workers) as pool:
+        with open_pool(workers) as pool:
             yield pool
     finally:
         if before is None:

@@ -10,20 +10,13 @@ import numpy as np
 
 from ilv_dataset.crops import decode_image
 from ilv_dataset.dataset_reader import open_dataset
-from ilv_dataset.fields import IMAGE_PLACEHOLDER
+from ilv_dataset.fields import IMAGE_PLACEHOLDER, PROOF_PROMPTS
 from ilv_dataset.formats.tables import EpisodeRow
 from ilv_dataset.proof.demonstrations import BANK_SUFFIX
 from ilv_dataset.proof.pictures import render_outside, sketch
 from ilv_dataset.proof.rollouts import Instruction
 from ilv_dataset.proof.trials import WORDS, Trial
 from ilv_dataset.simulation.scenes import Thing
-
-PROMPTS = ("text", "colours", "own", "bank", "outside", "sketch", "images")
-# What a policy is told in the experiment, by what it learned from.
-PROMPTS_OF = {
-    "text": ("text", "colours"),
-    "interleaved": ("own", "bank", "outside", "sketch", "images", "text"),
-}
 
 
 @dataclass(frozen=True)
@@ -52,7 +45,7 @@ def _read_rows(converted: Path, split: str) -> dict[int, EpisodeRow]:
 def tell(prompt: str, trial: Trial, index: int, told: Told) -> Instruction:
     """The instruction of a trial; what the conversion found no crop of stays text.
 
-    Raises: ValueError for a prompt that is not one of PROMPTS.
+    Raises: ValueError for a prompt that is not one of PROOF_PROMPTS.
     """
     row = told.rows[index]
     if prompt == "text":
@@ -71,7 +64,7 @@ def tell(prompt: str, trial: Trial, index: int, told: Told) -> Instruction:
         return row.interleaved, [sketch(render_outside(thing)) for thing in things]
     if prompt == "own":
         return row.interleaved, crops
-    raise ValueError(f"prompt must be one of {PROMPTS}, got {prompt!r}")
+    raise ValueError(f"prompt must be one of {PROOF_PROMPTS}, got {prompt!r}")
 
 
 def say_colours(trial: Trial) -> str:

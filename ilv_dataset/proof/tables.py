@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +12,9 @@ from pathlib import Path
 from PIL import Image, ImageDraw
 
 from ilv_dataset.canvases import COLOURS, GREY, INK, LINE, PAPER, font
-from ilv_dataset.crop_scores import Share
+from ilv_dataset.crop_scores import wilson_interval
 from ilv_dataset.errors import ConfigError
-from ilv_dataset.proof.demonstrations import TESTS
+from ilv_dataset.fields import PROOF_TESTS
 
 TITLES = {
     "known": "(a) known objects, new scenes",
@@ -20,7 +22,8 @@ TITLES = {
     "nouns": "(c) unseen categories",
     "surroundings": "(d) unseen distractors, tables, light",
 }
-# (what the policy learned from, how it is told) -> row of the table, in its order.
+# (what the policy learned from, how it is told) -> row of the table, in its order; what is not
+# here is not rolled out.
 ROWS = {
     ("text", "text"): "text",
     ("text", "colours"): "text, the colours said",
@@ -33,21 +36,24 @@ ROWS = {
 }
 BARS = (("text", "text"), ("interleaved", "own"), ("interleaved", "bank"), ("interleaved", "text"))
 UNSEEN = ("pairs", "nouns")  # (b) and (c) together
+_Z95 = 1.96  # of the normal distribution, two-sided 95 %
 _WH, _LEFT, _TOP, _BOTTOM = (900, 400), 50, 60, 350
 
 
 @dataclass(frozen=True)
 class Results:
-    """What all rollouts gave: successes by (instruction, prompt, test), over all seeds."""
+    """What all rollouts gave, by (instruction, prompt, test).
 
-    shares: Mapping[tuple[str, str, str], Share]
+    `scenes` has the success of each scene, 0..1: the mean over the seeds, which all saw it.
+    """
+
+    scenes: Mapping[tuple[str, str, str], tuple[float, ...]]
     by_seed: Mapping[tuple[str, str, str], tuple[float, ...]]
     chance: Mapping[str, float]
 
-    def together(self, instruction: str, prompt: str, tests: Sequence[str]) -> Share:
-        """Successes of several tests together."""
-        found = [self.shares[instruction, prompt, test] for test in tests]
-        return Share(sum(one.count for one in found), sum(one.total for one in found))
+    def together(self, instruction: str, prompt: str, tests: Sequence[str]) -> tuple[float, ...]:
+        """The scenes of several tests together."""
+        return tuple(one for test in tests for one in self.scenes[instruction, prompt, test])
 
 
 def read_results(folder: Path) -> Results:
@@ -64,23 +70,24 @@ def read_results(folder: Path) -> Results:
         chance[test] = content["chance"]
     if not successes:
         raise ConfigError(f"{folder} holds no rollouts")
-    shares = {
-        key: Share(sum(map(sum, found)), sum(map(len, found))) for key, found in successes.items()
+    scenes = {
+        key: tuple(sum(seen) / len(seen) for seen in zip(*found, strict=True))
+        for key, found in successes.items()
     }
     by_seed = {key: tuple(sum(one) / len(one) for one in found) for key, found in successes.items()}
-    return Results(shares, by_seed, chance)
+    return Results(scenes, by_seed, chance)
 
 
 def format_table(results: Results) -> str:
     """A Markdown table: success in per cent with 95 % intervals, and what chance would give."""
-    tests = [test for test in TESTS if test in results.chance]
+    tests = [test for test in PROOF_TESTS if test in results.chance]
     heads = ["told by", *(TITLES[test] for test in tests), "(b) and (c)"]
     lines = [heads, ["---"] * len(heads)]
     for (instruction, prompt), title in ROWS.items():
-        if all((instruction, prompt, test) in results.shares for test in tests):
-            shares = [results.shares[instruction, prompt, test] for test in tests]
-            shares.append(results.together(instruction, prompt, UNSEEN))
-            lines.append([title, *map(format_share, shares)])
+        if all((instruction, prompt, test) in results.scenes for test in tests):
+            columns = [results.scenes[instruction, prompt, test] for test in tests]
+            columns.append(results.together(instruction, prompt, UNSEEN))
+            lines.append([title, *map(format_success, columns)])
     unseen = sum(results.chance[test] for test in UNSEEN) / len(UNSEEN)
     chances = [*(results.chance[test] for test in tests), unseen]
     lines.append(["a random mover to a random target", *(f"{100 * one:.1f}" for one in chances)])
@@ -89,7 +96,7 @@ def format_table(results: Results) -> str:
 
 def format_seeds(results: Results) -> str:
     """A Markdown table of the success of each seed, in per cent: how much trainings differ."""
-    tests = [test for test in TESTS if test in results.chance]
+    tests = [test for test in PROOF_TESTS if test in results.chance]
     lines = [["told by, seed by seed", *(TITLES[test] for test in tests)]]
     lines.append(["---"] * len(lines[0]))
     for (instruction, prompt), title in ROWS.items():
@@ -100,21 +107,41 @@ def format_seeds(results: Results) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
-def format_share(share: Share) -> str:
-    """A success rate with its interval, in per cent.
+def success_interval(scenes: Sequence[float]) -> tuple[float, float]:
+    """The 95 % interval of the mean success in N scenes, within 0..1.
 
-    >>> format_share(Share(81, 263))
-    '30.8 (25.5-36.6)'
+    Rollouts of several policies in one scene are alike, so the scenes are what was drawn: the
+    interval is the normal one, mean +- 1.96 sd / sqrt(N). Where all scenes are equal, nothing
+    tells how they vary, and it is Wilson's of N trials.
+
+    Args:
+        scenes: success of each scene, 0..1; at least one.
+
+    Source: Cochran, Sampling Techniques (1977), chapter 9: of clusters of equal size the means
+    are the sample.
     """
-    low, high = share.interval or (0.0, 0.0)
-    return f"{100 * (share.value or 0.0):.1f} ({100 * low:.1f}-{100 * high:.1f})"
+    mean, count = statistics.fmean(scenes), len(scenes)
+    if len(set(scenes)) == 1:
+        return wilson_interval(round(mean * count), count)
+    reach = _Z95 * statistics.stdev(scenes) / math.sqrt(count)
+    return max(0.0, mean - reach), min(1.0, mean + reach)
+
+
+def format_success(scenes: Sequence[float]) -> str:
+    """The mean success of scenes with its interval, in per cent.
+
+    >>> format_success([0.0, 0.5, 0.5, 1.0])
+    '50.0 (10.0-90.0)'
+    """
+    low, high = success_interval(scenes)
+    return f"{100 * statistics.fmean(scenes):.1f} ({100 * low:.1f}-{100 * high:.1f})"
 
 
 def draw_bars(results: Results) -> Image.Image:
     """Bars of the main rows in every test, with whiskers for the 95 % intervals."""
     picture = Image.new("RGB", _WH, PAPER)
     draw = ImageDraw.Draw(picture)
-    tests = [test for test in TESTS if test in results.chance]
+    tests = [test for test in PROOF_TESTS if test in results.chance]
     right = _WH[0] - 20
     for percent in range(0, 101, 20):
         y = _height(percent / 100)
@@ -125,9 +152,9 @@ def draw_bars(results: Results) -> Image.Image:
     for column, test in enumerate(tests):
         left = _LEFT + column * group + width / 2
         for row, (instruction, prompt) in enumerate(BARS):
-            share = results.shares.get((instruction, prompt, test))
-            if share is not None:
-                _draw_bar(draw, left + row * width, width, share, COLOURS[row])
+            scenes = results.scenes.get((instruction, prompt, test))
+            if scenes is not None:
+                _draw_bar(draw, left + row * width, width, scenes, COLOURS[row])
         y = _height(results.chance[test])
         draw.line((left - width / 4, y, left + (len(BARS) + 0.25) * width, y), fill=INK, width=1)
         title = TITLES[test].replace(", ", ",\n", 1)
@@ -144,9 +171,9 @@ def draw_bars(results: Results) -> Image.Image:
 
 
 def _draw_bar(
-    draw: ImageDraw.ImageDraw, left: float, width: float, share: Share, colour: str
+    draw: ImageDraw.ImageDraw, left: float, width: float, scenes: Sequence[float], colour: str
 ) -> None:
-    value, (low, high) = share.value or 0.0, share.interval or (0.0, 0.0)
+    value, (low, high) = statistics.fmean(scenes), success_interval(scenes)
     draw.rectangle((left, _height(value), left + 0.8 * width, _height(0)), fill=colour)
     middle = left + 0.4 * width
     draw.line((middle, _height(low), middle, _height(high)), fill=INK, width=2)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ilv_dataset.fields import PROOF_TESTS
 from ilv_dataset.proof.splits import (
     SEEN_COLOURS,
     SEEN_NOUNS,
@@ -22,11 +23,13 @@ from ilv_dataset.simulation.vocabulary import ALIKE, NOUNS
 from ilv_dataset.simulation.wording import name_thing
 
 # What the mover and the target are, by test; `train` is what the policy learns from.
-KINDS = ("train", "known", "pairs", "nouns", "surroundings")
+KINDS = ("train", *PROOF_TESTS)
 SCALES = (0.85, 1.15)
 NUM_TARGETS = 2
 NUM_OTHER_MOVERS = (2, 3)
-TWIN_SHARE = 0.15  # of the scenes hold a second thing of the mover's noun, in another colour
+# Of the scenes hold a second thing of the mover's noun, in another colour; none where all that
+# stands around has to be unseen.
+TWIN_SHARE = 0.15
 YAW_RAD = (-0.8, 0.8)
 # The camera of one set-up, which moves a little from one day to the next.
 EYE_XYZ_M, TARGET_XYZ_M, FOV_DEG = (1.03, 0.0, 0.81), (0.53, 0.0, 0.01), 37.0
@@ -110,7 +113,9 @@ def _arrange(
 
 
 def _kind_of_others(kind: str, rng: np.random.Generator) -> str:
-    """What distractors are drawn as: half of them like the test's own objects."""
+    """What distractors are drawn as: half like the test's own objects, all unseen in (d)."""
+    if kind == "surroundings":
+        return "nouns"
     return kind if kind in ("train", "known") or rng.random() < 0.5 else "train"
 
 
@@ -120,13 +125,12 @@ def _draw_movers(kind: str, target: Thing, rng: np.random.Generator) -> list[Thi
     movers: list[Thing] = []
     for _ in range(DRAWS):
         own = first if not movers else _kind_of_others(kind, rng)
-        own = "nouns" if movers and kind == "surroundings" else own
         if len(movers) == count:
             break
         mover = _draw_thing(own, rng, is_target=False)
         if fits(mover, target) and mover.noun not in {other.noun for other in movers}:
             movers.append(mover)
-    if len(movers) > 1 and rng.random() < TWIN_SHARE:
+    if kind != "surroundings" and len(movers) > 1 and rng.random() < TWIN_SHARE:
         colours = [c for c in _colours(first, movers[0].noun) if c != movers[0].colour]
         if colours:
             movers[-1] = replace(movers[0], colour=colours[int(rng.integers(len(colours)))])

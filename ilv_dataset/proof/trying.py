@@ -6,10 +6,12 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from ilv_dataset.crop_scores import Share
+from ilv_dataset.crop_scores import wilson_interval
 from ilv_dataset.errors import ConfigError
+from ilv_dataset.formats import atomic
 from ilv_dataset.proof.demonstrations import (
     BANK_SUFFIX,
+    DATASET_NAME,
     find_trial,
     open_studio,
     write_demonstrations,
@@ -19,7 +21,7 @@ from ilv_dataset.proof.prompts import read_told, tell
 from ilv_dataset.proof.rollouts import Instruction, Rollout, roll_out
 from ilv_dataset.proof.strips import draw_strip, film, save_gif
 from ilv_dataset.proof.trials import Trial
-from ilv_dataset.train.checkpoints import load_policy
+from ilv_dataset.train.checkpoints import Settings, TrainedPolicy, load_policy
 
 
 def try_policy(
@@ -34,13 +36,31 @@ def try_policy(
 ) -> dict[str, object]:
     """Rolls a policy out in new scenes; writes result.json, rollout.png and rollout.gif to `out`.
 
-    Raises: IlvError.
+    Raises: IlvError; a ConfigError where the policy did not learn from the proof's dataset.
     """
-    policy = load_policy(checkpoint, device=device)
+    policy = _load_policy(checkpoint, device)
+    prompt = prompt or ("text" if policy.data.instruction == "text" else "own")
+    with atomic.locked_output(str(out)):
+        return _try_policy(policy, out, test, prompt, num_trials, seed)
+
+
+def _load_policy(checkpoint: Path, device: str) -> TrainedPolicy:
+    names = sorted(Settings.read(checkpoint).statistics)
+    if DATASET_NAME not in names:
+        raise ConfigError(
+            f"{checkpoint} learned from {', '.join(names)}, not from {DATASET_NAME}; "
+            "name a policy that `make proof` trained"
+        )
+    policy = load_policy(checkpoint, device=device, dataset=DATASET_NAME)
     sizes = (policy.policy.config.state_dim, policy.policy.config.action_dim)
     if sizes != (7, 7):
         raise ConfigError(f"the simulation has 7 numbers of state and of action, not {sizes}")
-    prompt = prompt or ("text" if policy.data.instruction == "text" else "own")
+    return policy
+
+
+def _try_policy(
+    policy: TrainedPolicy, out: Path, test: str, prompt: str, num_trials: int, seed: int
+) -> dict[str, object]:
     folder = out / f"{test}-{seed}-{num_trials}"
     sizes_of = {test: num_trials, test + BANK_SUFFIX: num_trials}
     write_demonstrations(folder / "source", sizes_of, seed=seed)
@@ -63,13 +83,13 @@ def try_policy(
 
 
 def _summarise(trials: Sequence[Trial], results: Sequence[Rollout]) -> dict[str, object]:
-    share = Share(sum(result.is_success for result in results), len(results))
-    low, high = share.interval or (0.0, 1.0)
+    count = sum(result.is_success for result in results)
+    low, high = wilson_interval(count, len(results))
     chance = sum(trial.chance for trial in trials) / len(trials)
     return {
-        "successes": share.count,
-        "trials": share.total,
-        "success": round(share.value or 0.0, 4),
+        "successes": count,
+        "trials": len(results),
+        "success": round(count / len(results), 4),
         "interval": [round(low, 4), round(high, 4)],
         "chance": round(chance, 4),
     }

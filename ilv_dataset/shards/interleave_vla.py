@@ -11,7 +11,7 @@ from ilv_dataset.crops import CROP_SIZE_PX, decode_image, encode_jpeg
 from ilv_dataset.dataset_specs import DatasetSpec
 from ilv_dataset.episodes import IndexedSpan
 from ilv_dataset.errors import RecordError
-from ilv_dataset.formats.example import BytesValues, Example, parse_example
+from ilv_dataset.formats.example import BytesValues, Example, Values, parse_example
 from ilv_dataset.formats.interleave_vla import (
     Features,
     MappedSteps,
@@ -38,7 +38,7 @@ def convert_span(
         payload: the record of the whole episode.
         text: what the phrases of `row` index.
 
-    Raises: RecordError undecodable-image.
+    Raises: RecordError undecodable-image; features-mismatch where an optional feature is missing.
     """
     example = parse_example(payload)
     pictured = picture_instruction(row, text, max_images=max_images)
@@ -91,8 +91,8 @@ def _map_steps(
 
 def _resize_frames(example: Example, steps: Iterable[int], spec: DatasetSpec) -> Iterable[bytes]:
     camera = spec.cameras[0]
-    frames = example[f"steps/{camera.key}"]
-    assert isinstance(frames, BytesValues)  # likewise
+    frames = _values(example, f"steps/{camera.key}")
+    assert isinstance(frames, BytesValues)  # check_features saw to it
     for step in steps:
         try:
             yield resize_frame(frames[step], channel_order=camera.channel_order)
@@ -102,8 +102,16 @@ def _resize_frames(example: Example, steps: Iterable[int], spec: DatasetSpec) ->
 
 
 def _numbers(example: Example, path: str) -> np.ndarray:
-    values = example[path]
+    values = _values(example, path)
     assert isinstance(values, np.ndarray)  # check_spec and check_features saw to it
+    return values
+
+
+def _values(example: Example, path: str) -> Values:
+    """Raises: RecordError features-mismatch: a record may lack an optional feature."""
+    values = example.get(path)
+    if values is None:
+        raise RecordError("features-mismatch", f"the record has no {path}")
     return values
 
 

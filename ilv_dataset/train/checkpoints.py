@@ -79,23 +79,37 @@ def settings_of(batches: Batches, train: TrainConfig, data: DataConfig, **sizes:
 def save(folder: Path, trainee: Trainee, settings: Settings, position: object) -> None:
     """Writes the policy, and what `resume` goes on from; each file whole or not at all.
 
+    RESUME alone says how far the training is: it needs CONFIG, and makes good WEIGHTS behind it.
+
     Raises: StorageError.
     """
-    weights = {name: part.contiguous() for name, part in trainee.average.state_dict().items()}
     state = io.BytesIO()
     torch.save({**trainee.state(), "data": position}, state)
-    contents = {
-        WEIGHTS: safetensors.torch.save(weights),
-        CONFIG: json.dumps({**settings.to_json(), "step": trainee.step}, indent=1).encode(),
-        RESUME: state.getvalue(),  # last: it alone says how far the training is
-    }
-    for name, content in contents.items():
-        atomic.write_small(str(folder / name), content, out=str(folder))
+    config = json.dumps({**settings.to_json(), "step": trainee.step}, indent=1).encode()
+    atomic.write_small(str(folder / CONFIG), config, out=str(folder))
+    atomic.write_small(str(folder / RESUME), state.getvalue(), out=str(folder))
+    _save_weights(folder, trainee)
+
+
+def _save_weights(folder: Path, trainee: Trainee) -> None:
+    weights = {name: part.contiguous() for name, part in trainee.average.state_dict().items()}
+    content = safetensors.torch.save(weights)
+    atomic.write_small(str(folder / WEIGHTS), content, out=str(folder))
 
 
 def has_training(folder: Path) -> bool:
-    """Whether there is something to go on from."""
-    return (folder / RESUME).exists()
+    """Whether there is something to go on from.
+
+    Raises: ConfigError where there are weights alone, which a training would replace.
+    """
+    if (folder / RESUME).exists():
+        return True
+    if (folder / WEIGHTS).exists():
+        raise ConfigError(
+            f"{folder} holds {WEIGHTS}, and no {RESUME} to go on from; "
+            "name another --out, or --overwrite it"
+        )
+    return False
 
 
 def discard(folder: Path) -> None:
@@ -111,9 +125,11 @@ def discard(folder: Path) -> None:
 def resume(folder: Path, trainee: Trainee, batches: Batches, settings: Settings) -> None:
     """Goes back to where `save` was called; more or fewer steps, and another device, may follow.
 
-    On the same device, with as many threads, the losses are those of one run.
+    On the same device, with as many threads, the losses are those of one run. Weights that a cut
+    `save` has not written are written.
 
-    Raises: ConfigError where the settings or the data are others, or more steps are done.
+    Raises: ConfigError where the settings or the data are others, or more steps are done;
+        StorageError.
     """
     before, now = Settings.read(folder).to_json(), settings.to_json()
     for part in ("train", "data", "policy"):
@@ -134,6 +150,7 @@ def resume(folder: Path, trainee: Trainee, batches: Batches, settings: Settings)
             "name another --out, or --overwrite it"
         )
     batches.restore(state["data"])
+    _save_weights(folder, trainee)
 
 
 @dataclass(eq=False)
@@ -177,16 +194,16 @@ def load_policy(folder: Path, *, device: str = "cpu", dataset: str | None = None
     Args:
         dataset: whose units states and actions are in; needed where it learned from several.
 
-    Raises: ConfigError.
+    Raises: ConfigError, also where the device is not there.
     """
     settings = Settings.read(Path(folder))
     names = sorted(settings.statistics)
     if (dataset is None and len(names) > 1) or dataset not in (None, *names):
         raise ConfigError(f"name one of its datasets, {', '.join(names)}; got {dataset!r}")
-    policy = build_policy(settings.policy)
+    policy = build_policy(settings.policy, device)
     try:
         policy.load_state_dict(safetensors.torch.load_file(Path(folder) / WEIGHTS))
     except (OSError, RuntimeError, safetensors.SafetensorError) as error:
         raise ConfigError(f"{folder}/{WEIGHTS} are not the weights of {CONFIG}: {error}") from error
     statistics = settings.statistics[dataset or names[0]]
-    return TrainedPolicy(policy.to(device).eval(), settings.data, statistics, device)
+    return TrainedPolicy(policy.eval(), settings.data, statistics, device)

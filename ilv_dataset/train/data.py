@@ -1,9 +1,10 @@
 """Converted shards as batches of tensors: shuffled, split over ranks and workers, resumable.
 
-Shards are streamed. A worker holds one row group (16 MB) or record, the span that is read, and the
-shuffle buffer: `shuffle_buffer` samples and at most one span more, each with its `window` frames as
-encoded bytes (4,096 frames of 30 kB are 123 MB), which are decoded when they leave it, or as
-squares that stay on the disk (`keep_frames`).
+Shards are streamed. A worker holds one row group (16 MB) or record and the span that is read, with
+`weights` one of each dataset, and the shuffle buffer: `shuffle_buffer` samples, shared evenly by
+datasets with `weights`, and at most a span more of each. A sample has its `window` frames as
+encoded bytes (4,096 frames of 30 kB are 123 MB), which are decoded when they leave the buffer, or
+as squares that stay on the disk (`keep_frames`).
 """
 
 from __future__ import annotations
@@ -11,13 +12,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field, fields
+from functools import partial
 from itertools import islice
 from typing import Any, NamedTuple, Self
 
 import cv2
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import torch
 from torch.utils.data import DataLoader, IterableDataset
 
@@ -29,25 +30,14 @@ from ilv_dataset.dataset_reader import (
     open_dataset,
     stack_numbers,
 )
-from ilv_dataset.errors import ConfigError
-from ilv_dataset.formats.frames import decode_square
+from ilv_dataset.errors import ConfigError, IlvError, RecordError
 from ilv_dataset.formats.tables import EpisodeRow
-from ilv_dataset.instruction_tokens import (
-    NUM_TOKENS,
-    EncodedInstruction,
-    encode_instruction,
-    encode_words,
-    pick_images,
-)
+from ilv_dataset.instruction_tokens import EncodedInstruction, encode_instruction, pick_images
 from ilv_dataset.layout import Layout
-from ilv_dataset.small_frames import open_small_frames
+from ilv_dataset.small_frames import EncodedImage, encoded_frames, open_small_frames
 from ilv_dataset.step_statistics import StepStatistics, data_digest, statistics_by_dataset
 from ilv_dataset.step_streams import Consumer, StepStream, begin, make_streams, mix_streams
 
-__all__ = (
-    "NUM_TOKENS", "DataConfig", "EncodedInstruction", "encode_instruction", "encode_words",
-    "open_batches",
-)  # fmt: skip
 Batch = dict[str, torch.Tensor]
 
 
@@ -67,7 +57,7 @@ class DataConfig:
     chunk: int = 8  # actions from the step on
     batch: int = 64
     seed: int = 0
-    shuffle_buffer: int = 4096  # samples a worker
+    shuffle_buffer: int = 4096  # samples a worker, of all datasets together
     keep_frames: bool = False  # decoded once and kept as squares beside the data
     instruction: str = "interleaved"  # or "text"
     max_images: int = 2  # of an instruction; further ones are spelt out
@@ -84,6 +74,8 @@ class DataConfig:
                 raise ConfigError(f"{name} must be 1 or more, got {getattr(self, name)}")
         if self.max_images < 0 or any(weight <= 0 for weight in self.weights.values()):
             raise ConfigError("max_images must be 0 or more, and weights above 0")
+        if not self.action_key.replace(",", " ").split():
+            raise ConfigError("no actions: action_key names no column")
         if ImageMix.parse(self.mix).needs_bank != bool(self.bank):
             raise ConfigError(f"the mix {self.mix!r} does not go with the bank {self.bank!r}")
 
@@ -101,8 +93,7 @@ class DataConfig:
 
 
 class _Sample(NamedTuple):
-    frames: Sequence[bytes | np.ndarray]  # window of them, encoded or as squares on the disk
-    is_bgr: bool
+    frames: Sequence[EncodedImage | np.ndarray]  # window of them; squares are on the disk
     state: np.ndarray  # (window, S)
     actions: np.ndarray  # (N <= chunk, A)
     instruction: EncodedInstruction
@@ -125,10 +116,10 @@ class _Maker:
         states = statistics.normalize_states(stack_numbers(table, columns.state))
         actions = statistics.normalize_actions(stack_numbers(table, columns.action))
         if config.keep_frames:
-            frames = open_small_frames(shard, columns, config.image_px).of(row)
+            frames: list[Any] = open_small_frames(shard, columns, config.image_px).of(row)
         else:
-            frames = pc.struct_field(table[columns.camera], "bytes").to_pylist()
-        instruction = self._encode(row, epoch)
+            frames = encoded_frames(shard, columns, row, table)
+        instruction = self._encode(shard, row, epoch)
         # Behind copies of the first step, for windows do not reach into another span.
         before = config.window - 1
         frames = [frames[0]] * before + frames
@@ -136,7 +127,6 @@ class _Maker:
         return [
             _Sample(
                 frames[step : step + config.window],
-                columns.is_bgr,
                 states[step : step + config.window],
                 actions[step : step + config.chunk],
                 instruction,
@@ -144,7 +134,7 @@ class _Maker:
             for step in range(len(actions))
         ]
 
-    def _encode(self, row: EpisodeRow, epoch: int) -> EncodedInstruction:
+    def _encode(self, shard: ConvertedShard, row: EpisodeRow, epoch: int) -> EncodedInstruction:
         config = self.config
         if config.instruction == "text":
             return encode_instruction(row.instruction, (), config)
@@ -152,7 +142,8 @@ class _Maker:
         text, jpegs = pick_images(
             row, mix, self.bank, seed=config.seed, epoch=epoch, max_images=config.max_images
         )
-        images = [decode_square(jpeg, config.crop_px) for jpeg in jpegs]
+        name = f"{shard.layout.root}: picture in the instruction of {row.span_id}"
+        images = [EncodedImage(jpeg, False, name).decode(config.crop_px) for jpeg in jpegs]
         return encode_instruction(text, images, config)
 
 
@@ -168,7 +159,7 @@ class _Workers(IterableDataset):
     positions: list[dict[str, Any]]  # of each worker
     turn: int = 0  # whose batch is next
 
-    def __iter__(self) -> Iterator[tuple[int, dict[str, Any], Batch]]:
+    def __iter__(self) -> Iterator[tuple[int, dict[str, Any], Batch | partial[IlvError]]]:
         config, total, number = self.maker.config, len(self.positions), self.turn
         if (info := torch.utils.data.get_worker_info()) is not None:
             number = (self.turn + info.id) % total
@@ -179,8 +170,12 @@ class _Workers(IterableDataset):
         samples = mix_streams(
             self.streams, weights, consumer, self.maker, position=position, epochs=self.epochs
         )
-        while some := list(islice(samples, config.batch)):
-            yield number, deepcopy(position), _make_batch(some, config)
+        try:
+            while some := list(islice(samples, config.batch)):
+                yield number, deepcopy(position), _make_batch(some, config)
+        except IlvError as error:  # out of a worker, torch would raise another one
+            reason = (error.reason,) if isinstance(error, RecordError) else ()
+            yield number, position, partial(type(error), *reason, str(error))
 
 
 class Batches:
@@ -201,6 +196,8 @@ class Batches:
         for number, position, batch in DataLoader(
             self._dataset, batch_size=None, num_workers=self._workers, collate_fn=tuple
         ):
+            if isinstance(batch, partial):
+                raise batch()
             self._dataset.positions[number] = position
             self._dataset.turn = (number + 1) % len(self._dataset.positions)
             yield batch
@@ -238,7 +235,7 @@ def open_batches(
         state: what `Batches.state` gave of the same data, settings, ranks and workers.
         epochs: None never ends.
 
-    Raises: ConfigError; StorageError.
+    Raises: ConfigError; StorageError; RecordError, as batches are taken, for a broken image.
     """
     if not 0 <= rank < world or workers < 0:
         raise ConfigError(f"no rank {rank} of {world}, or no number of workers: {workers}")
@@ -272,8 +269,8 @@ def _make_batch(samples: Sequence[_Sample], config: DataConfig) -> Batch:
     mask = np.zeros((size, config.chunk), np.bool_)
     for row, sample in enumerate(samples):
         for column, frame in enumerate(sample.frames):
-            if isinstance(frame, bytes):
-                decode_square(frame, side, is_bgr=sample.is_bgr, out=frames[row, column])
+            if isinstance(frame, EncodedImage):
+                frame.decode(side, out=frames[row, column])
             else:
                 frames[row, column] = frame
         actions[row, : len(sample.actions)] = sample.actions

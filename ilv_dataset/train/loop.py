@@ -69,10 +69,7 @@ class Trainee:
 def make_trainee(policy_config: PolicyConfig, config: TrainConfig) -> Trainee:
     """Fresh weights from the seed. Raises ConfigError where the device is not there."""
     torch.manual_seed(config.seed)
-    try:
-        policy = build_policy(policy_config).to(config.device)
-    except (RuntimeError, AssertionError) as error:
-        raise ConfigError(f"--device {config.device}: {str(error).splitlines()[0]}") from error
+    policy = build_policy(policy_config, config.device)
     decayed = [weight for weight in policy.parameters() if weight.ndim > 1]
     others = [weight for weight in policy.parameters() if weight.ndim <= 1]
     groups = [{"params": decayed}, {"params": others, "weight_decay": 0.0}]

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ilv_dataset.errors import ConfigError
 from ilv_dataset.instruction_tokens import NEXT_IMAGE, NUM_TOKENS, PADDING
 
 STRIDE = 4  # pixels of a frame that are a cell of the encoder's map
@@ -42,9 +43,13 @@ class PolicyConfig:
     heads: int = 4
 
 
-def build_policy(config: PolicyConfig) -> Policy:
-    """A policy with fresh weights from torch's global generator."""
-    return Policy(config).to(memory_format=torch.channels_last)  # twice as fast on a CPU
+def build_policy(config: PolicyConfig, device: str = "cpu") -> Policy:
+    """Fresh weights from torch's global generator. Raises ConfigError where there is no device."""
+    policy = Policy(config).to(memory_format=torch.channels_last)  # twice as fast on a CPU
+    try:
+        return policy.to(device)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(f"--device {device}: {str(error).splitlines()[0]}") from error
 
 
 def compute_loss(policy: nn.Module, batch: Batch) -> Tensor:

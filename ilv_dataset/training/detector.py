@@ -38,6 +38,7 @@ from ilv_dataset.training.teams import ALONE, Team, run_team
 CHECKPOINT, WEIGHTS, CONFIG, LOG = "checkpoint.pt", "weights.safetensors", "config.json", "log.csv"
 _SAVE_EVERY, _LOG_EVERY = 500, 50  # steps
 _CHECK_SCENES = 200
+_SCORE_FLOOR = 0.001  # the lowest that a detector can give
 _LOG_FIELDS = (
     "step", "images", "side_px", "lr", "loss", "box", "names", "dfl", "words",
     "right_known", "right_held_out", "recall_at_absent_5",
@@ -276,9 +277,14 @@ class Log:
         self.losses.clear()
 
 
+def open_detector(weights: Path) -> YoloWorldDetector:
+    """The detector as it is shipped, but for boxes of any score."""
+    return YoloWorldDetector(weights, spec=str(weights), device="cpu", score_min=_SCORE_FLOOR)
+
+
 def check_scores(weights: Path, checks: SceneFolder, words: Vocabulary) -> dict[str, Any]:
     """Scores of the averaged weights on some stills, as the log has them."""
-    detector = YoloWorldDetector(weights, spec=str(weights), device="cpu", score_min=0.001)
+    detector = open_detector(weights)
     known = frozenset(words.pairs)
     rng = np.random.default_rng(0)
     asked = [
@@ -308,7 +314,8 @@ def save_checkpoint(trainee: Trainee, work: Path, config: DetectorConfig) -> Non
 def resume(trainee: Trainee, work: Path, config: DetectorConfig, *, is_first: bool = True) -> None:
     """Goes on from the checkpoint in `work`, if there is one; the first cuts its log to there.
 
-    Raises: ConfigError if it is of another configuration.
+    Raises: ConfigError if it is of another configuration, of which all steps depend: another
+        number of images is another learning rate.
     """
     import torch
 
@@ -318,7 +325,7 @@ def resume(trainee: Trainee, work: Path, config: DetectorConfig, *, is_first: bo
             (work / LOG).unlink(missing_ok=True)
         return
     state = torch.load(path, weights_only=True)
-    if {**state["config"], "num_images": 0} != {**asdict(config), "num_images": 0}:
+    if state["config"] != asdict(config):
         raise ConfigError(f"{path} is of another training: {state['config']}")
     trainee.restore(state)
     if not is_first:

@@ -17,6 +17,7 @@ _BOX_GAIN, _NAME_GAIN, _DFL_GAIN = 7.5, 0.5, 1.5
 # Source: ours; the choice among all words at the anchors of a box teaches words faster.
 _WORD_GAIN = 0.5
 _TOP_ANCHORS = 10  # a box; Source: ultralytics
+_NO_LOGIT = -1e9  # finite: where no word is asked, infinity would make gradients NaN
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +80,7 @@ class DetectionLoss:
         iou, dfl = self._box_loss(
             sides, boxes, points, goals / strides, align, total, chosen, image_px, strides
         )
-        words = self._word_loss(scores, weights, targets.truth, chosen, total)
+        words = self._word_loss(scores, weights, targets, chosen, total)
         loss = _BOX_GAIN * iou + _NAME_GAIN * names + _DFL_GAIN * dfl + _WORD_GAIN * words
         parts = {"box": iou, "names": names, "dfl": dfl, "words": words}
         return loss, {name: part.detach() for name, part in parts.items()}
@@ -118,12 +119,17 @@ class DetectionLoss:
             overlaps = claims / self._areas
         return self._settle_claims(claims, overlaps, num_boxes, metric)
 
-    def _word_loss(self, scores: Any, weights: Any, truth: Any, chosen: Any, total: Any) -> Any:
-        """Cross-entropy of the right noun and the right colour at the anchors of boxes."""
+    def _word_loss(
+        self, scores: Any, weights: Any, targets: Targets, chosen: Any, total: Any
+    ) -> Any:
+        """Cross-entropy of the right noun and the right colour at the anchors of boxes.
+
+        Only those that are asked of a picture compete there.
+        """
         import torch
 
-        logits = scores[chosen]
-        right = ((weights > 0).float() @ truth)[chosen]
+        logits = scores.masked_fill(targets.is_asked == 0, _NO_LOGIT)[chosen]
+        right = ((weights > 0).float() @ targets.truth)[chosen]
         weight = weights[chosen].sum(1)
         words = self._num_nouns + self._num_colours
         loss = scores.new_zeros(())

@@ -1,6 +1,7 @@
 """How good a detector is on simulated stills: right crops, recall and crops of absent names.
 
-The detector is asked as the pipeline asks it; one phrase's boxes never depend on another's.
+The detector is asked as the pipeline asks it, for all phrases of a still at once: for one whose
+`is_independent` holds that is as if each were asked alone.
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ from ilv_dataset.agreement import judge_candidate
 from ilv_dataset.batches import batched
 from ilv_dataset.boxes import AREA_MIN_PX, box_areas_px, box_ious
 from ilv_dataset.crop_scores import RIGHT_IOU, Share, as_phrase
+from ilv_dataset.hits import as_box
 from ilv_dataset.lexicon import add_s, singular
 from ilv_dataset.masks import mask_areas_px, mask_boxes_xyxy
 from ilv_dataset.models import Detector, Segmenter
-from ilv_dataset.records import Box, Candidate, Detections, Frame, Sighting
+from ilv_dataset.records import Candidate, Detections, Frame, Sighting
 from ilv_dataset.training.prompts import Vocabulary
 from ilv_dataset.training.scenes import TrainingScene
 
@@ -295,17 +297,12 @@ def _is_accepted(
         camera="image",
         frame_index=0,
         size_wh=(width, height),
-        box_xyxy=_as_box(box),
+        box_xyxy=as_box(box),
         box_score=score,
         rival_score=0.0,
-        mask_box_xyxy=None if mask is None else _as_box(mask_boxes_xyxy(mask[None])[0]),
+        mask_box_xyxy=None if mask is None else as_box(mask_boxes_xyxy(mask[None])[0]),
         mask_area_px=area_px,
         mask_score=None,
         color_rgb=(0.0, 0.0, 0.0),
     )
     return judge_candidate(Candidate(b"", question.text, sighting, ())).value == "match"
-
-
-def _as_box(edges: np.ndarray) -> Box:
-    x0, y0, x1, y1 = (float(edge) for edge in edges)
-    return (x0, y0, x1, y1)

@@ -9,13 +9,12 @@ a still are refused, those of --scenes, that it learned from, among them.
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import math
 import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,14 +22,12 @@ from typing import Any
 import numpy as np
 
 from ilv_dataset.agreement import LIMITS
-from ilv_dataset.errors import ConfigError
 from ilv_dataset.models.bundled import load_tensors, save_tensors
 from ilv_dataset.models.protocols import Detector, Segmenter
 from ilv_dataset.models.segmenter import load_segmenter
 from ilv_dataset.models.word_rivals import Rivals, encode_rivals
-from ilv_dataset.models.yolo_world import YoloWorldDetector
 from ilv_dataset.simulation.stills import HELD_OUT, PAIRS
-from ilv_dataset.training.detector import CONFIG, LOG, WEIGHTS
+from ilv_dataset.training.detector import CONFIG, LOG, WEIGHTS, open_detector
 from ilv_dataset.training.detector_scores import (
     PRESENT,
     Reply,
@@ -42,15 +39,13 @@ from ilv_dataset.training.detector_scores import (
     threshold_at,
 )
 from ilv_dataset.training.prompts import Vocabulary, vocabulary_of
-from ilv_dataset.training.scenes import SceneFolder
+from ilv_dataset.training.scenes import SceneFolder, check_apart
 
 NAME = "yolo-world-tabletop"
 # Source: issue 4 asks for 5 % of the absent names; the rest is for the chance of other stills.
 ABSENT_MAX = 0.04
 _THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(1, 20))
-_INPUTS_PX = (256,)  # what it was trained on
 _RIVAL_WEIGHTS = (0.25, 0.5, 1.0, 1.5)
-_SCORE_FLOOR = 0.001  # the lowest that a detector can give
 _MOST_CONFUSED = 40
 
 
@@ -72,16 +67,16 @@ def main(arguments: Sequence[str]) -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         trial = Path(folder) / weights.name
-        use = choose_use(args.work / WEIGHTS, trial, check, words)
+        rivals = choose_rivals(args.work / WEIGHTS, trial, check, words)
     config = json.loads((args.work / CONFIG).read_text(encoding="utf-8"))
-    write_weights(args.work / WEIGHTS, weights, use, {"training": json.dumps(config)})
+    write_weights(args.work / WEIGHTS, weights, rivals, {"training": json.dumps(config)})
     (args.out / f"{NAME}.log.csv").write_bytes((args.work / LOG).read_bytes())
     scores = {
         "weights_bytes": weights.stat().st_size,
         "training": config,
-        "input_px": use.input_px,
-        "rival_weight": use.rivals.weight,
-        "score_shift": round(use.rivals.shift, 4),
+        "input_px": config["input_px"],
+        "rival_weight": rivals.weight,
+        "score_shift": round(rivals.shift, 4),
         "segmenter": args.segmenter,
         **measure(open_detector(weights), args.segmenter, known, new, words),
     }
@@ -89,60 +84,21 @@ def main(arguments: Sequence[str]) -> None:
     (args.out / f"{NAME}.scores.json").write_text(text, encoding="utf-8")
 
 
-def check_apart(folders: Sequence[Path]) -> None:
-    """Sees to it that no still is in two folders.
+def choose_rivals(source: Path, target: Path, check: SceneFolder, words: Vocabulary) -> Rivals:
+    """The rivalry of words, and what it is worth, that is best by what is asked of the detector.
 
-    Raises: ConfigError where one is, or where a folder has no stills.
-    """
-    seeds = [seeds_of(folder) for folder in folders]
-    for one, other in itertools.combinations(range(len(folders)), 2):
-        if shared := seeds[one] & seeds[other]:
-            raise ConfigError(
-                f"{folders[one]} and {folders[other]} share {len(shared)} stills, the first of seed"
-                f" {min(shared)}; scores of what was learned from say nothing"
-            )
-
-
-def seeds_of(folder: Path) -> frozenset[int]:
-    """The seeds of all stills of a folder."""
-    files = sorted(folder.glob("scenes-*.npz"))
-    if not files:
-        raise ConfigError(f"no scenes-*.npz in {folder}; python -m ilv_dataset.training scenes")
-    return frozenset(int(seed) for path in files for seed in _read_seeds(path))
-
-
-def _read_seeds(path: Path) -> np.ndarray:
-    with np.load(path, allow_pickle=False) as stored:
-        return np.asarray(stored["seeds"])
-
-
-def open_detector(weights: Path) -> YoloWorldDetector:
-    """The detector as it is shipped, but for boxes of any score."""
-    return YoloWorldDetector(weights, spec=str(weights), device="cpu", score_min=_SCORE_FLOOR)
-
-
-@dataclass(frozen=True, slots=True)
-class Use:
-    """How weights are used: the side of the input, and what the rivalry of words is worth."""
-
-    input_px: int
-    rivals: Rivals
-
-
-def choose_use(source: Path, target: Path, check: SceneFolder, words: Vocabulary) -> Use:
-    """The use that is best by the sum of what is asked of the detector.
-
-    That is the share of right crops, of known and of new names, and the recall of known names at
-    ABSENT_MAX. With its shift so many of the absent names reach the verifier's `score_sure`.
+    That is the sum of the shares of right crops, of known and of new names, and of the recall of
+    known names at ABSENT_MAX. With its shift so many of the absent names reach the verifier's
+    `score_sure`.
 
     Args:
-        target: a temporary file, written once for each use that is tried.
+        target: a temporary file, written once for each weight that is tried.
     """
     best, most = None, -1.0
-    for input_px, weight in itertools.product(_INPUTS_PX, _RIVAL_WEIGHTS):
-        alike = tuple(tuple(sorted(group)) for group in words.alike)
-        use = Use(input_px, Rivals(words.nouns, words.colours, weight, alike=alike))
-        write_weights(source, target, use, {})
+    alike = tuple(tuple(sorted(group)) for group in words.alike)
+    for weight in _RIVAL_WEIGHTS:
+        rivals = Rivals(words.nouns, words.colours, weight, alike=alike)
+        write_weights(source, target, rivals, {})
         detector = open_detector(target)
         olds = ask_all(detector, check, words, seed=0, only=frozenset(words.pairs))
         news = ask_all(detector, check, words, seed=0, only=HELD_OUT)
@@ -152,17 +108,15 @@ def choose_use(source: Path, target: Path, check: SceneFolder, words: Vocabulary
         if total > most:
             most = total
             shift = logit(LIMITS.score_sure) - logit(float(np.clip(score, 1e-6, 1 - 1e-6)))
-            best = replace(use, rivals=replace(use.rivals, shift=shift))
-    assert best is not None  # there are uses to try
+            best = replace(rivals, shift=shift)
+    assert best is not None  # there are weights to try
     return best
 
 
-def write_weights(source: Path, target: Path, use: Use, metadata: Mapping[str, str]) -> None:
-    """Copies weights, with how they shall be used."""
+def write_weights(source: Path, target: Path, rivals: Rivals, metadata: Mapping[str, str]) -> None:
+    """Copies weights, with the rivals of their words."""
     tensors, described = load_tensors(source)
-    sizes = json.dumps({**json.loads(described["sizes"]), "input_px": use.input_px})
-    told = {"sizes": sizes, "rivals": encode_rivals(use.rivals)}
-    save_tensors(target, tensors, {**described, **metadata, **told})
+    save_tensors(target, tensors, {**described, **metadata, "rivals": encode_rivals(rivals)})
 
 
 def logit(share: float) -> float:

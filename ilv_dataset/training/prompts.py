@@ -63,7 +63,8 @@ class PromptSampler:
         """Prompts for N things that are seen, (nouns[n], colours[n]).
 
         Args:
-            hidden: (colour, noun) of things too little of which is seen: neither there nor not.
+            hidden: (colour, noun) of things too little of which is seen: their names are not asked;
+                their nouns and colours are, and are not true of what is seen.
             has_colours: False where nobody knows the things' colours; then only nouns are asked,
                 and names of nouns that are not there.
         """

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import itertools
 import multiprocessing
 import os
 from collections.abc import Sequence
@@ -53,12 +54,9 @@ class SceneFolder:
 
         Raises: ConfigError if there are none.
         """
-        files = sorted(folder.glob("scenes-*.npz"))
-        if not files:
-            raise ConfigError(f"no scenes-*.npz in {folder}; python -m ilv_dataset.training scenes")
         self._files: list[dict[str, np.ndarray]] = []
         self._places: list[tuple[int, int]] = []
-        for number, path in enumerate(files):
+        for number, path in enumerate(_find_files(folder)):
             with np.load(path, allow_pickle=False) as stored:
                 self._files.append({name: stored[name] for name in stored.files})
             self._places += [(number, row) for row in range(len(self._files[-1]["seeds"]))]
@@ -152,8 +150,8 @@ def draw_scene(seed: int, *, held_out: bool = False, size_px: int = SIZE_PX) -> 
     )
 
 
-def save_scenes(path: Path, scenes: Sequence[TrainingScene]) -> None:
-    """Writes one file, under another name until it is whole."""
+def save_scenes(path: Path, scenes: Sequence[TrainingScene], *, held_out: bool = False) -> None:
+    """Writes one file, under another name until it is whole; `held_out` as in `draw_scene`."""
     jpegs = [_encode(".jpg", scene.rgb[..., ::-1], _JPEG_QUALITY) for scene in scenes]
     pngs = [_encode(".png", scene.labels) for scene in scenes]
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.npz")
@@ -170,17 +168,46 @@ def save_scenes(path: Path, scenes: Sequence[TrainingScene]) -> None:
         colours=np.array([colour for scene in scenes for colour in scene.colours], np.str_),
         boxes_xyxy=np.concatenate([scene.boxes_xyxy for scene in scenes]),
         visible_px=np.concatenate([scene.visible_px for scene in scenes]),
+        held_out=held_out,
     )
     unfinished.rename(path)
 
 
 def render_file(first: int, *, folder: Path, num_scenes: int, held_out: bool) -> int:
-    """Renders the stills of one file unless it is there; returns how many it holds."""
+    """Renders the stills of one file unless it is there; returns how many it holds.
+
+    Raises: ConfigError if the file that is there was rendered with the other `held_out`.
+    """
     path = folder / f"scenes-{first:09d}.npz"
     if not path.exists():
         seeds = range(first, first + num_scenes)
-        save_scenes(path, [draw_scene(seed, held_out=held_out) for seed in seeds])
+        scenes = [draw_scene(seed, held_out=held_out) for seed in seeds]
+        save_scenes(path, scenes, held_out=held_out)
+    with np.load(path, allow_pickle=False) as stored:
+        was_held_out = bool(stored.get("held_out", held_out))  # older files do not say
+    if was_held_out != held_out:
+        how = "with" if was_held_out else "without"
+        raise ConfigError(f"{path} was rendered {how} --held-out; remove it, or take another --out")
     return num_scenes
+
+
+def check_apart(folders: Sequence[Path]) -> None:
+    """Sees to it that no still is in two folders.
+
+    Raises: ConfigError where one is, or where a folder has no stills.
+    """
+    seeds = [seeds_of(folder) for folder in folders]
+    for one, other in itertools.combinations(range(len(folders)), 2):
+        if shared := seeds[one] & seeds[other]:
+            raise ConfigError(
+                f"{folders[one]} and {folders[other]} share {len(shared)} stills, the first of seed"
+                f" {min(shared)}; scores of what was learned from say nothing"
+            )
+
+
+def seeds_of(folder: Path) -> frozenset[int]:
+    """The seeds of all stills of a folder."""
+    return frozenset(int(seed) for path in _find_files(folder) for seed in _read_seeds(path))
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -205,6 +232,18 @@ def main(arguments: Sequence[str]) -> None:
     ):
         for num in pool.imap_unordered(render, firsts):
             num_done += num
+
+
+def _find_files(folder: Path) -> list[Path]:
+    files = sorted(folder.glob("scenes-*.npz"))
+    if not files:
+        raise ConfigError(f"no scenes-*.npz in {folder}; python -m ilv_dataset.training scenes")
+    return files
+
+
+def _read_seeds(path: Path) -> np.ndarray:
+    with np.load(path, allow_pickle=False) as stored:
+        return np.asarray(stored["seeds"])
 
 
 def _encode(suffix: str, pixels: np.ndarray, quality: int | None = None) -> np.ndarray:

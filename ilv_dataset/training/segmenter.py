@@ -18,7 +18,7 @@ import numpy as np
 from ilv_dataset.boxes import AREA_MIN_PX
 from ilv_dataset.errors import ConfigError
 from ilv_dataset.models.grabcut import GrabCutSegmenter
-from ilv_dataset.models.runtime import fix_threads
+from ilv_dataset.models.runtime import bad_weights, fix_threads
 from ilv_dataset.models.sam import SamSegmenter
 from ilv_dataset.models.sam_network import (
     SamSizes,
@@ -29,7 +29,7 @@ from ilv_dataset.models.sam_network import (
     save_sam,
 )
 from ilv_dataset.progress import showing_count
-from ilv_dataset.training.scenes import SceneFolder
+from ilv_dataset.training.scenes import SceneFolder, check_apart
 from ilv_dataset.training.segmenter_samples import ZOOM, Sample, draw_sample
 from ilv_dataset.training.segmenter_scores import measure_segmenter
 from ilv_dataset.training.teams import ALONE, Team, run_team
@@ -64,13 +64,22 @@ class TrainingConfig:
 
     start: str = ""  # weights to begin with, of an earlier run; else random ones
     seed: int = 0
-    steps: int = 13_000
+    steps: int = 11_500
     batch: int = 32  # shared by the workers
     workers: int = 2
     lr: float = 1e-3
     warmup: int = 200
     weight_decay: float = 0.05
     average: float = 0.999  # what the averaged weights keep of themselves at each step
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "workers", "warmup"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"--{name} must be at least 1, got {getattr(self, name)}")
+        if self.batch < 1 or self.batch % self.workers:
+            raise ConfigError(
+                f"--batch must be a multiple of --workers, got {self.batch} and {self.workers}"
+            )
 
 
 @dataclass
@@ -168,7 +177,7 @@ def train(
 def start_run(config: TrainingConfig) -> Run:
     """A network that is as `config.start`, or untrained, the same for the same seed.
 
-    Raises: ConfigError if there are no such weights.
+    Raises: ConfigError if there are no such weights, or their network is of other sizes.
     """
     import torch
 
@@ -177,7 +186,11 @@ def start_run(config: TrainingConfig) -> Run:
     model = build_sam(SIZES).train()
     torch.nn.init.trunc_normal_(model.image_encoder.pos_embed, std=0.02)  # SAM's begins at 0
     if config.start:
-        model.load_state_dict(load_sam(Path(config.start))[0].state_dict())
+        path = Path(config.start)
+        try:
+            model.load_state_dict(load_sam(path)[0].state_dict())
+        except RuntimeError as error:
+            raise bad_weights(path, f"a SAM of the sizes that are trained, {SIZES}") from error
     averaged = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     decay = [weight for weight in model.parameters() if weight.ndim > 1]
     rest = [weight for weight in model.parameters() if weight.ndim <= 1]
@@ -195,14 +208,14 @@ def load_run(path: Path, config: TrainingConfig) -> Run:
     """
     import torch
 
-    run = start_run(config)
     if not path.exists():
-        return run
+        return start_run(config)
     saved = torch.load(path, weights_only=True)
     others = TrainingConfig(**saved["config"])
     is_level = saved["step"] <= (1 - FALL_SHARE) * min(config.steps, others.steps)
     if replace(others, steps=config.steps if is_level else others.steps) != config:
         raise ConfigError(f"{path} was made with {others}; go on with that, or remove it")
+    run = start_run(replace(config, start=""))  # all of it is replaced
     run.model.load_state_dict(saved["model"])
     run.optimizer.load_state_dict(saved["optimizer"])
     run.averaged, run.step, run.log = saved["averaged"], saved["step"], saved["log"]
@@ -289,10 +302,11 @@ def main(arguments: Sequence[str]) -> None:
     for name, value in asdict(TrainingConfig()).items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)
     args = parser.parse_args(arguments)
-    args.work.mkdir(parents=True, exist_ok=True)
     config = TrainingConfig(**{name: getattr(args, name) for name in asdict(TrainingConfig())})
+    check_apart([args.scenes, *args.held_out])
+    args.work.mkdir(parents=True, exist_ok=True)
     path = args.work / "run.pt"
-    model = start_run(config).model
+    model = load_run(path, config).model
     num_values = sum(weight.numel() for weight in model.parameters())
     run_team(
         train_segmenter, (args.scenes, config, path), size=config.workers, num_values=num_values

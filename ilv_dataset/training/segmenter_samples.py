@@ -10,12 +10,12 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from ilv_dataset.models.sam import cut_window, fit_image, scale_prompts
+from ilv_dataset.models.sam import cut_window, fit_image, mirror, scale_prompts
 from ilv_dataset.models.sam_network import Zoom
 from ilv_dataset.training.scenes import TrainingScene
 
 # What the trained network is run with; in training the windows are drawn around these.
-ZOOM = Zoom(box_share=1.6, point_share=0.55)
+ZOOM = Zoom(box_share=1.4, point_share=0.55)
 BOX_SHARES, POINT_SHARES = (1.35, 1.9), (0.22, 0.8)
 POINT_PROMPT_SHARE = 0.15  # of the samples
 # Each edge of a box moves by up to a share of the box's side: mostly as a good detector errs,
@@ -92,17 +92,6 @@ def draw_sample(scene: TrainingScene, thing: int, rng: np.random.Generator, *, s
     square[: soft.shape[0], : soft.shape[1]] = soft
     scaled = scale_prompts(prompt, inside.shape, side)
     return Sample(np.ascontiguousarray(spoilt.transpose(2, 0, 1)), scaled, square)
-
-
-def mirror(prompt: np.ndarray, *, width: int) -> np.ndarray:
-    """A box (4,) or point (2,) in a picture of that width that is turned left to right.
-
-    >>> mirror(np.array([1, 2, 4, 6]), width=10).tolist()
-    [6, 2, 9, 6]
-    """
-    mirrored = prompt.copy()
-    mirrored[::2] = width - prompt[::2][::-1]
-    return mirrored
 
 
 def paint(pixels: np.ndarray, thing: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -7,11 +7,12 @@ threads sees, whose threads wait for each other at each layer.
 from __future__ import annotations
 
 import multiprocessing
-import os
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from ilv_dataset.child_processes import end_with_parent
 
 _WAIT_MAX_S = 900.0  # for the slowest member, who may be checking scores
 
@@ -91,13 +92,5 @@ def _report_end(member: Any, barrier: Any) -> None:
 
 
 def _work_as(work: Callable[..., None], args: Sequence[Any], team: Team) -> None:
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     work(*args, team=team)
-
-
-def _end_with_parent() -> None:
-    """Ends this process when the one that started it is gone, even killed."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None  # this is a member's process
-    parent.join()
-    os._exit(1)

@@ -21,6 +21,7 @@ from ilv_dataset.errors import ConfigError
 from ilv_dataset.models import yolo_world
 from ilv_dataset.models.detector import load_detector
 from ilv_dataset.models.runtime import BatchSize, letterbox, pick_device, to_rgb
+from ilv_dataset.models.text_features import CachedTextEncoder
 from ilv_dataset.models.yolo import pick_boxes
 from ilv_dataset.models.yolo_network import split_rows, suppress
 from ilv_dataset.models.yolo_world import YoloWorldDetector, pad_features
@@ -476,7 +477,7 @@ def test_yolo_world_gives_two_mentions_of_one_query_the_same_boxes(world):
     np.testing.assert_array_equal(found.boxes_xyxy[:half], found.boxes_xyxy[half:])
 
 
-def test_yolo_world_encodes_each_query_once(weights):
+def test_yolo_world_encodes_each_query_once(weights, tmp_path):
     asked: list[str] = []
 
     def encode(texts: Sequence[str]) -> np.ndarray:
@@ -484,7 +485,8 @@ def test_yolo_world_encodes_each_query_once(weights):
         return encode_by_hash(texts)
 
     path = weights / "world.pt"
-    detector = YoloWorldDetector(path, spec="", device="cpu", encode_texts=encode)
+    cached = CachedTextEncoder(lambda: encode, digest="a", folder=tmp_path)
+    detector = YoloWorldDetector(path, spec="", device="cpu", encode_texts=cached)
     detector([noise(9, 9), noise(9, 9)], [make_phrases("cup", "plate"), make_phrases("cup")])
     detector([noise(9, 9)], [make_phrases("plate", "x" * 500)])
     assert asked == ["cup", "plate", "x" * 500]
@@ -500,8 +502,8 @@ def test_yolo_world_survives_odd_frames_and_many_phrases(world):
 
 
 def test_pad_features_repeats_the_images_own_first_prompt():
-    one, two, three = (np.full(2, value, np.float32) for value in (1, 2, 3))
-    assert pad_features([[one, two], [three]]).tolist() == [[[1, 1], [2, 2]], [[3, 3], [3, 3]]]
+    one, other = np.array([[1, 1], [2, 2]], np.float32), np.array([[3, 3]], np.float32)
+    assert pad_features([one, other]).tolist() == [[[1, 1], [2, 2]], [[3, 3], [3, 3]]]
 
 
 def test_yolo_world_without_open_clip_names_the_extra(weights, monkeypatch):

@@ -19,7 +19,7 @@ from click.testing import CliRunner
 from ilv_dataset.cli import Group
 from ilv_dataset.errors import ConfigError, StorageError
 from ilv_dataset.models import catalog, fetching
-from ilv_dataset.models.catalog import ModelFile, read_checksums
+from ilv_dataset.models.catalog import CHECKSUMS_NAME, ModelFile, read_checksums
 from ilv_dataset.models.fetching import fetch_model
 from ilv_dataset.models_command import models
 
@@ -370,6 +370,32 @@ def test_a_gated_file_is_not_asked_for(host, tmp_path):
     with pytest.raises(ConfigError, match=r"net\.pt is behind a licence: accept it at https://x"):
         fetch_model(host.model(gated="https://x"), tmp_path)
     assert host.asked == []
+
+
+def test_a_gated_file_that_was_recorded_cut_stays_and_it_is_said_how_to_accept_it(host, tmp_path):
+    model, path = host.model(gated="https://x"), tmp_path / "net.pt"
+    path.write_bytes(CONTENT[:99])
+    fetch_model(model, tmp_path)
+    path.write_bytes(CONTENT)
+    for _ in range(2):
+        with pytest.raises(ConfigError) as caught:
+            fetch_model(model, tmp_path)
+        assert f"to accept it, write {SHA256} into the line of net.pt in " in str(caught.value)
+        assert "; net.pt is behind a licence: accept it at https://x" in str(caught.value)
+    assert path.read_bytes() == CONTENT
+    assert not (tmp_path / "net.pt.bad").exists()
+    recorded = tmp_path / CHECKSUMS_NAME
+    recorded.write_text(recorded.read_text().replace(read_checksums(tmp_path)["net.pt"], SHA256))
+    assert not fetch_model(model, tmp_path).is_new
+
+
+def test_what_was_wrong_with_a_file_is_told_with_what_goes_wrong_next(host, tmp_path):
+    fetch_model(host.model(), tmp_path)
+    (tmp_path / "net.pt").write_bytes(b"damaged")
+    host.status = 404
+    expected = r"net\.pt is not the file of the first .*; it is kept as .*\.bad; .*: 404 Not Found"
+    with pytest.raises(StorageError, match=expected):
+        fetch_model(host.model(), tmp_path)
 
 
 # --- the command

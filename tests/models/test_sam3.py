@@ -216,6 +216,17 @@ def test_a_gpu_that_is_full_gets_fewer_texts_and_the_same_answers(detector, monk
     detector._texts_batch.size = 16
 
 
+def test_a_gpu_that_is_full_of_a_text_is_one_line(detector, monkeypatch):
+    import torch
+
+    def encode(texts):
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory.\nTried to allocate")
+
+    monkeypatch.setattr(detector._model.backbone, "forward_text", encode)
+    with pytest.raises(ConfigError, match="the GPU has no memory for a single"):
+        detector([noise(9, 9)], [make_phrases("a new text")])
+
+
 def test_it_is_one_model_with_masks(detector, weights):
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()
     assert detector.has_masks

@@ -266,7 +266,7 @@ def test_a_fingerprint_follows_the_weights(checkpoint, tmp_path):
     other = tmp_path / "tiny.pth"
     torch.save(build_sam(TINY).state_dict(), other)
     prints = [SamSegmenter(path, spec="sam").fingerprint for path in (checkpoint, other)]
-    assert prints[0].startswith("sam-v2:")
+    assert prints[0].startswith("sam-v3:")
     assert prints[0] != prints[1]
 
 
@@ -354,7 +354,7 @@ def test_images_and_prompts_are_scaled_as_segment_anything_scales_them():
     np.testing.assert_array_equal(scale_prompts(np.array([30, 15]), (30, 60), 64), [32, 16])
 
 
-def test_a_windowed_sam_gives_the_predictors_mask_of_each_boxes_window(window_checkpoint):
+def test_a_windowed_sam_gives_the_mean_of_the_predictors_logits_in_two_windows(window_checkpoint):
     from segment_anything import SamPredictor
 
     image, _ = draw_disc()
@@ -363,14 +363,22 @@ def test_a_windowed_sam_gives_the_predictors_mask_of_each_boxes_window(window_ch
     assert segmenter is not None
     (found,) = segmenter([image], [wanted])
     predictor = SamPredictor(load_sam(window_checkpoint)[0])
-    for row, (x0, y0, x1, y1) in enumerate([(30, 20, 90, 80), (0, 0, 38, 33)]):
-        predictor.set_image(image[y0:y1, x0:x1])
-        masks, quality, _ = predictor.predict(box=wanted[row] - [x0, y0, x0, y0])
-        best = masks[quality.argmax()]
-        assert 0 < best.sum() < best.size  # or the comparison would say nothing
-        assert (found.masks[row][y0:y1, x0:x1] == best).mean() > 0.999  # batched sums differ
-        assert found.masks[row].sum() == found.masks[row][y0:y1, x0:x1].sum()
-        assert found.scores[row] == pytest.approx(np.clip(quality.max(), 0, 1), abs=0.0006)
+    # Of the longer side times 1.5: 0.93 of that, and 1.07 of that, mirrored.
+    near, far = [(32, 22, 88, 78), (0, 0, 36, 31)], [(27, 17, 93, 83), (0, 0, 40, 35)]
+    for row in range(2):
+        total, qualities = np.full(image.shape[:2], -8 - 8.0), []
+        for (x0, y0, x1, y1), is_mirrored in ((near[row], False), (far[row], True)):
+            crop, box = image[y0:y1, x0:x1], wanted[row] - [x0, y0, x0, y0]
+            if is_mirrored:
+                crop, box = crop[:, ::-1], [x1 - x0 - box[2], box[1], x1 - x0 - box[0], box[3]]
+            predictor.set_image(np.ascontiguousarray(crop))
+            logits, quality, _ = predictor.predict(box=np.array(box), return_logits=True)
+            best = logits[quality.argmax()][:, :: -1 if is_mirrored else 1]
+            total[y0:y1, x0:x1] += np.clip(best, -8, 8) + 8
+            qualities.append(np.clip(quality.max(), 0, 1))
+        assert 0 < (total > 0).sum() < total.size  # or the comparison would say nothing
+        assert (found.masks[row] == (total > 0)).mean() > 0.999  # batched sums differ
+        assert found.scores[row] == pytest.approx(np.mean(qualities), abs=0.0006)
 
 
 def test_windows_of_all_boxes_of_all_frames_are_encoded_together(window_checkpoint):
@@ -379,7 +387,7 @@ def test_windows_of_all_boxes_of_all_frames_are_encoded_together(window_checkpoi
     image, _ = draw_disc()
     many = np.tile(boxes((40, 30, 81, 71)), (20, 1))
     first, second, third = segmenter([image] * 3, [many, boxes(), boxes((0, 0, 30, 20))])
-    assert encoded == [21]
+    assert encoded == [42]  # each box twice
     assert [len(found.masks) for found in (first, second, third)] == [20, 0, 1]
     np.testing.assert_array_equal(first.masks[0], first.masks[19])
 
@@ -394,7 +402,7 @@ def test_what_a_windowed_sam_finds_at_a_point_is_looked_at_again_in_its_box(wind
     (expected,) = segmenter([image], [mask_boxes_xyxy(coarse.masks)])
     encoded.clear()
     (found,) = segmenter.segment_points([image], [points((60, 50))])
-    assert encoded == [1, 1]
+    assert encoded == [2, 2]
     assert 0 < np.asarray(found.masks).sum() < np.asarray(found.masks).size
     np.testing.assert_array_equal(found.masks, expected.masks)
 
@@ -488,9 +496,9 @@ def test_sam_halves_a_batch_that_the_gpu_has_no_memory_for(window_checkpoint):
     encoded = count_encodings(segmenter)
     segmenter._model.image_encoder.register_forward_pre_hook(refuse_above(2))
     (halved,) = segmenter([image], [wanted])
-    assert encoded == [1] * 7  # 7 do not fit, nor 3
+    assert encoded == [1] * 14  # 14 do not fit, nor 7, nor 3
     segmenter([image], [wanted])
-    assert encoded == [1] * 14  # and are not tried again
+    assert encoded == [1] * 28  # and are not tried again
     assert (np.asarray(whole.masks) == np.asarray(halved.masks)).mean() > 0.999
     np.testing.assert_allclose(whole.scores, halved.scores, atol=0.0011)
 

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from ilv_dataset.models import word_rivals
 from ilv_dataset.models.word_rivals import Rivals, decode_rivals, encode_rivals
 
 WORDS = Rivals(("cup", "mug", "toy car"), ("blue", "red"), weight=1.0)
@@ -31,6 +32,19 @@ WORDS = Rivals(("cup", "mug", "toy car"), ("blue", "red"), weight=1.0)
 )
 def test_claims_are_the_words_of_the_training_that_a_phrase_means(text, claims):
     assert WORDS.claims(text) == claims
+
+
+def test_a_phrase_is_taken_apart_once(monkeypatch):
+    asked = []
+
+    def split(text: str) -> tuple[str, ...]:
+        asked.append(text)
+        return tuple(text.split())
+
+    monkeypatch.setattr(word_rivals, "content_words", split)
+    words = Rivals(("spoon", "ladle"), ("teal",))
+    assert [words.claims("teal ladle") for _ in range(2)] == [(1, 0), (1, 0)]
+    assert asked == ["teal ladle", "spoon", "ladle"]
 
 
 def test_a_likelier_rival_takes_from_a_score_as_much_as_its_share():

@@ -5,6 +5,7 @@ import hashlib
 import numpy as np
 import pytest
 
+from ilv_dataset.models import word_text
 from ilv_dataset.models.word_text import DIMS, content_words, encode_words
 
 
@@ -65,3 +66,10 @@ def test_features_never_change():
     """Weights are trained on them: another digest needs another `word_text.NAME`."""
     signs = encode_words(["red mug", "wooden spoon"]) > 0
     assert hashlib.sha256(np.packbits(signs).tobytes()).hexdigest()[:16] == "f46d9328c6f939d6"
+
+
+def test_a_phrase_is_encoded_once():
+    encode_words(["an unheard of phrase"])
+    num_encoded = word_text._encode_phrase.cache_info().misses
+    encode_words(["an unheard of phrase"] * 2)
+    assert word_text._encode_phrase.cache_info().misses == num_encoded

@@ -145,6 +145,7 @@ def test_a_file_that_is_no_safetensors_is_refused_in_one_line(kind, weights, tmp
         ({"sizes": '{"input_px": 65}'}, "input_px must be a multiple of 32"),
         ({"sizes": '{"num_classes": 1000000000}'}, "num_classes must be 1 to 10000"),
         ({"sizes": '{"text_dims": 0}'}, "text_dims must be 1 to 4096"),
+        ({"sizes": '{"text_dims": 256}'}, "text_dims must be 512, got 256"),
         ({"sizes": '{"max_channels": 1e12}'}, "max_channels must be 1 to 2048"),
         (
             {"rivals": '{"nouns": [], "colours": [], "weight": 0, "shift": 0}'},

@@ -2,23 +2,23 @@ import json
 
 import pytest
 
-from ilv_dataset.crop_scores import Share
 from ilv_dataset.errors import ConfigError
+from ilv_dataset.fields import PROOF_PROMPTS, PROOF_TESTS
 from ilv_dataset.proof.tables import (
+    ROWS,
     draw_bars,
     format_seeds,
-    format_share,
+    format_success,
     format_table,
     read_results,
+    success_interval,
 )
-
-TESTS = ("known", "pairs", "nouns", "surroundings")
 
 
 @pytest.fixture
 def folder(tmp_path):
     """Text succeeds in 1 of 4, pictures in 3 of 4; two seeds, of which one is a success richer."""
-    for test in TESTS:
+    for test in PROOF_TESTS:
         for instruction, prompt, found in (
             ("text", "text", [1, 0, 0, 0]),
             ("interleaved", "own", [1, 1, 1, 0]),
@@ -32,12 +32,13 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_results_are_added_up_over_seeds(folder):
+def test_each_scene_has_its_mean_over_the_seeds(folder):
     results = read_results(folder)
-    assert results.shares["text", "text", "pairs"] == Share(2, 8)
-    assert results.shares["interleaved", "own", "nouns"] == Share(7, 8)
+    assert results.scenes["text", "text", "pairs"] == (1, 0, 0, 0)
+    assert results.scenes["interleaved", "own", "nouns"] == (1, 1, 1, 0.5)
     assert results.by_seed["interleaved", "own", "nouns"] == (0.75, 1.0)
-    assert results.together("interleaved", "own", ("pairs", "nouns")) == Share(13, 16)
+    together = results.together("interleaved", "own", ("pairs", "nouns"))
+    assert together == (1, 1, 1, 0, 1, 1, 1, 0.5)
 
 
 def test_table_has_a_row_a_prompt_and_one_of_chance(folder):
@@ -55,8 +56,20 @@ def test_seeds_stand_side_by_side(folder):
     assert [cell.strip() for cell in last.split("|")][4] == "75.0, 100.0"
 
 
-def test_share_of_none_right_has_an_interval():
-    assert format_share(Share(0, 10)) == "0.0 (0.0-27.8)"
+def test_interval_is_of_as_many_trials_as_there_are_scenes():
+    # sd / sqrt(N) is sqrt(0.25 / 199) = 0.03544 of 200 scenes, however many policies saw them.
+    assert success_interval([0.0, 1.0] * 100) == pytest.approx((0.43053, 0.56947), abs=1e-5)
+    # Mean 3/4, sd 1/2, of 4 scenes: 0.75 +- 0.49, but never above 1.
+    assert success_interval([1.0, 1.0, 1.0, 0.0]) == pytest.approx((0.26, 1.0))
+
+
+def test_scenes_that_are_all_equal_have_an_interval():
+    assert format_success([0.0] * 10) == "0.0 (0.0-27.8)"
+    assert success_interval([1 / 3] * 3) == pytest.approx((0.0615, 0.7923), abs=1e-4)
+
+
+def test_every_way_of_telling_has_a_row():
+    assert {prompt for _, prompt in ROWS} == set(PROOF_PROMPTS)
 
 
 def test_bars_are_drawn(folder):

@@ -36,11 +36,21 @@ def test_nouns_name_what_no_training_showed():
 
 
 def test_surroundings_are_new_around_known_objects():
-    trials = draw("surroundings")
-    for trial in trials:
+    for trial in draw("surroundings"):
         assert all(one.colour in SEEN_COLOURS[one.noun] for one in named(trial))
         assert trial.scene.look.table_kind in UNSEEN_TABLES
-    assert any(one.noun in UNSEEN_NOUNS for trial in trials for one in trial.scene.things)
+
+
+def test_all_that_stands_around_is_unseen_in_new_surroundings():
+    trials = draw("surroundings", 60)
+    trials += [
+        move_trial("surroundings", trial, np.random.default_rng([4, number]))
+        for number, trial in enumerate(trials[:20])
+    ]
+    for trial in trials:
+        assert (trial.task.mover, trial.task.target) == (0, 1)
+        assert {one.noun for one in trial.scene.things[2:]} <= set(UNSEEN_NOUNS)
+        assert len(trial.scene.things) in (5, 6)
 
 
 def test_text_names_the_noun_and_a_colour_only_where_a_twin_stands():

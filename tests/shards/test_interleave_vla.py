@@ -119,6 +119,14 @@ def test_resize_frame_of_one_colour_is_that_colour():
     assert np.abs(found.astype(int) - (0, 200, 100)).max() <= 2
 
 
+@pytest.mark.parametrize("name", ["observation/image", "observation/state"])
+def test_an_optional_feature_that_is_missing_is_named(name):
+    record = make_episode(2, **{f"steps/{name}": None})
+    with pytest.raises(RecordError, match=f"the record has no steps/{name}") as caught:
+        convert(record)
+    assert caught.value.reason == "features-mismatch"
+
+
 def test_a_frame_that_does_not_decode_is_named():
     frames = [scene_jpeg(), scene_jpeg()[:200] + scene_jpeg()[-2:]]
     with pytest.raises(RecordError, match="observation/image of step 1: image of 202 bytes"):

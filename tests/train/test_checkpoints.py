@@ -4,7 +4,7 @@ import dataclasses
 import json
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Never
 
 import numpy as np
 import pytest
@@ -12,6 +12,7 @@ import torch
 
 from ilv_dataset.errors import ConfigError
 from ilv_dataset.step_statistics import StepStatistics
+from ilv_dataset.train import checkpoints
 from ilv_dataset.train.checkpoints import (
     CONFIG,
     RESUME,
@@ -122,6 +123,42 @@ def test_weights_of_another_size_are_refused(tmp_path: Path):
     (tmp_path / CONFIG).write_text(json.dumps(content))
     with pytest.raises(ConfigError, match=WEIGHTS):
         load_policy(tmp_path)
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "quantum"])
+def test_device_that_is_not_there_is_named(tmp_path: Path, device: str):
+    save(tmp_path, *begin(), None)
+    with pytest.raises(ConfigError, match=f"--device {device}: "):
+        load_policy(tmp_path, device=device)
+
+
+def test_weights_that_a_cut_save_has_not_written_are_made_good(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    class Killed(BaseException):
+        pass
+
+    def killed(*_: Any) -> Never:
+        raise Killed
+
+    trainee, settings = begin(seed=3)
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "_save_weights", killed)
+        with pytest.raises(Killed):
+            save(tmp_path, trainee, settings, None)
+    assert has_training(tmp_path)
+    assert not (tmp_path / WEIGHTS).exists()
+    resume(tmp_path, *begin_again(seed=3))
+    save(tmp_path / "whole", trainee, settings, None)
+    assert (tmp_path / WEIGHTS).read_bytes() == (tmp_path / "whole" / WEIGHTS).read_bytes()
+
+
+def test_weights_alone_are_no_training_to_go_on_from(tmp_path: Path):
+    save(tmp_path, *begin(), None)
+    (tmp_path / RESUME).unlink()
+    message = f"{tmp_path} holds {WEIGHTS}, and no {RESUME} to go on from; .* or --overwrite it"
+    with pytest.raises(ConfigError, match=message):
+        has_training(tmp_path)
 
 
 def test_discarded_training_is_gone_and_nothing_else(tmp_path: Path):

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 import torch
 from builders import DATASET, convert, make_episode, scene_jpeg, write_tfds_folder
-from converted import change_json, run_ilv
+from converted import ROOT, change_json, rewrite_rows, run_ilv
 
-from ilv_dataset.errors import ConfigError
+from ilv_dataset.errors import ConfigError, RecordError, StorageError
 from ilv_dataset.formats.frames import decode_square
-from ilv_dataset.train.data import DataConfig, encode_words, open_batches
+from ilv_dataset.instruction_tokens import encode_words
+from ilv_dataset.train.data import DataConfig, open_batches
 
 torch.set_num_threads(1)
 SMALL = DataConfig(image_px=24, crop_px=12, chunk=3, window=2, batch=4, shuffle_buffer=8)
@@ -103,6 +104,41 @@ def test_kept_frames_give_the_same_batches(tmp_path, workers):
         kept = all_batches(config, tmp_path, workers=workers)
         assert all(map(same, kept, all_batches(workers=workers)))
     assert len(kept) == (5 if workers == 0 else 6)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("kept", [False, True])
+def test_error_names_the_frame_that_does_not_decode(tmp_path, workers, kept):
+    shutil.copytree(converted(), tmp_path, dirs_exist_ok=True)
+
+    def spoil(rows):  # of the second span, which begins behind four steps
+        rows[6]["observation/image"] = {"bytes": b"cut", "path": None}
+
+    rewrite_rows(tmp_path / ROOT, "steps/train-00000-of-00002.parquet", spoil)
+    place = "observation/image of .*-00000-of-00002__1#0, step 2"
+    message = f"^{tmp_path / ROOT}: {place}: image of 3 bytes does not decode$"
+    with pytest.raises(RecordError, match=message) as caught:
+        all_batches(change(keep_frames=kept), tmp_path, workers=workers)
+    assert caught.value.reason == "undecodable-image"
+
+
+def test_error_names_the_span_whose_picture_does_not_decode(tmp_path):
+    shutil.copytree(converted(), tmp_path, dirs_exist_ok=True)
+    spoil = lambda rows: rows[1]["images"][1].update(bytes=b"cut")  # noqa: E731
+    rewrite_rows(tmp_path / ROOT, "episodes/train-00000-of-00002.parquet", spoil)
+    place = "picture in the instruction of .*-00000-of-00002__1#0"
+    with pytest.raises(RecordError, match=f"{ROOT}: {place}: image of 3 bytes does not decode"):
+        all_batches(path=tmp_path)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_error_of_a_worker_is_one_line(tmp_path, workers):
+    shutil.copytree(converted(), tmp_path, dirs_exist_ok=True)
+    batches = open_batches(str(tmp_path), SMALL, workers=workers, epochs=1)
+    for path in (tmp_path / ROOT / "steps").iterdir():
+        path.write_bytes(b"PAR1")
+    with pytest.raises(StorageError, match=r"^.*parquet: not a readable Parquet file: .*$"):
+        list(batches)
 
 
 def test_every_step_comes_once_an_epoch():
@@ -314,6 +350,7 @@ def test_config_goes_through_json():
         ({"chunk": 0}, "chunk must be 1 or more, got 0"),
         ({"weights": {"a": 0}}, "weights above 0"),
         ({"mix": "bnk=1"}, "did you mean bank"),
+        ({"action_key": " , "}, "no actions: action_key names no column"),
         ({"bank": "b"}, "the mix 'own=1' does not go with the bank 'b'"),
         ({"mix": "outside=1"}, "the mix 'outside=1' does not go with the bank ''"),
     ],
@@ -330,6 +367,15 @@ def test_error_when_a_column_or_a_bank_is_missing(tmp_path):
         open_batches(str(converted()), change(state_key="pose"))
     with pytest.raises(ConfigError, match="no bank there"):
         open_batches(str(converted()), change(mix="bank=1", bank=str(tmp_path)))
+
+
+def test_a_column_that_is_named_twice_is_there_twice():
+    named = {"state_key": "action", "action_key": "action,reward,action"}
+    (batch, *_) = all_batches(change(**named, window=1))
+    assert batch["state"].shape == (4, 1, 7)
+    assert batch["actions"].shape == (4, 3, 15)
+    assert torch.equal(batch["actions"][..., :7], batch["actions"][..., 8:])
+    assert torch.equal(batch["state"][:, 0], batch["actions"][:, 0, :7])
 
 
 def test_other_columns_are_read_when_they_are_named():

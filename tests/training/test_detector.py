@@ -184,9 +184,10 @@ def test_a_training_that_was_never_saved_starts_a_new_log(tmp_path):
     assert not (tmp_path / LOG).exists()
 
 
-def test_a_checkpoint_of_another_training_is_refused(tmp_path):
+@pytest.mark.parametrize("change", [{"batch": 4}, {"num_images": 88}])
+def test_a_checkpoint_of_another_training_is_refused(change, tmp_path):
     save_checkpoint(make_trainee(TINY), tmp_path, TINY)
-    other = dataclasses.replace(TINY, batch=4)
+    other = dataclasses.replace(TINY, **change)
     with pytest.raises(ConfigError, match=r"checkpoint\.pt is of another training"):
         resume(make_trainee(other), tmp_path, other)
 

@@ -69,6 +69,27 @@ def test_what_is_not_asked_costs_nothing_and_teaches_nothing(loss):
     assert float(gradient[0]) > 0
 
 
+def test_a_word_that_is_not_asked_is_no_rival_of_the_right_one(loss):
+    import torch
+
+    equal = [0.0] * 6
+    _, all_asked = loss(make_outputs(equal), make_targets())
+    outputs = make_outputs(equal)
+    value, one_unasked = loss(outputs, make_targets(asked=(1, 1, 1, 0, 1, 1)))
+    # Log 2 for the noun and for the colour; of one noun alone log 1.
+    assert float(one_unasked["words"]) == pytest.approx(float(all_asked["words"]) / 2)
+    value.backward()
+    assert float(outputs["scores"].grad[:, 3].abs().sum()) == 0
+    # No colour is asked: its part is nothing, and no gradient is NaN.
+    outputs, targets = make_outputs(equal), make_targets(asked=(1, 1, 1, 1, 0, 0))
+    targets.truth[..., 4:] = 0
+    value, none_asked = loss(outputs, targets)
+    assert float(none_asked["words"]) > 0
+    value.backward()
+    assert bool(torch.isfinite(outputs["scores"].grad).all())
+    assert float(outputs["scores"].grad[:, 4:].abs().sum()) == 0
+
+
 def test_a_picture_without_boxes_pushes_all_scores_down(loss):
     outputs = make_outputs([0.0] * 6)
     value, parts = loss(outputs, make_targets(is_box=0.0))

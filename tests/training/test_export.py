@@ -54,12 +54,11 @@ def folders(tmp_path, monkeypatch) -> dict[str, Path]:
     monkeypatch.setattr(export, "PAIRS", PAIRS)
     monkeypatch.setattr(export, "HELD_OUT", frozenset({NEW}))
     monkeypatch.setattr(export, "_RIVAL_WEIGHTS", (0.5,))
-    monkeypatch.setattr(export, "_INPUTS_PX", (96,))
     work = tmp_path / "work"
     work.mkdir()
-    sizes = WorldSizes(width=0.125, is_guided=False, num_classes=8)
+    sizes = WorldSizes(width=0.125, is_guided=False, num_classes=8, input_px=96)
     save_world(work / "weights.safetensors", build_world(sizes), sizes, {})
-    (work / "config.json").write_text('{"seed": 0}')
+    (work / "config.json").write_text('{"seed": 0, "input_px": 96}')
     (work / "log.csv").write_text("step\n1\n")
     return {
         "--work": work,
@@ -84,7 +83,7 @@ def test_an_export_writes_weights_log_and_scores(folders, tmp_path):
     assert json.loads(metadata["sizes"])["input_px"] == 96
     scores = json.loads(weights.with_suffix(".scores.json").read_text())
     assert scores["weights_bytes"] == weights.stat().st_size
-    assert scores["segmenter"] == "sam:tabletop"
+    assert (scores["segmenter"], scores["input_px"]) == ("sam:tabletop", 96)
     known, held_out = scores["known"]["verified"], scores["held_out"]["verified"]
     assert (known["num_present"], known["num_absent"]) == (2, 8)
     assert (held_out["num_present"], held_out["num_absent"]) == (3, 12)  # the blue bars alone
@@ -112,18 +111,13 @@ def test_a_threshold_is_not_set_on_the_stills_that_measure_it(folders, tmp_path)
         run(folders, tmp_path / "out")
 
 
-def test_a_folder_without_stills_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match=r"no scenes-\*\.npz in"):
-        export.check_apart([tmp_path])
-
-
-def test_the_use_that_finds_most_is_taken_and_shifted_to_the_verifier(
+def test_the_rivalry_that_finds_most_is_taken_and_shifted_to_the_verifier(
     folders, tmp_path, monkeypatch
 ):
     present = Question("", "red", "bar", 0, PRESENT)
     absent = Question("", "red", "bar", None, ABSENT_ALIKE)
-    # Scores of one of two things that are there, at each use; of what is not 0.6 and less. Asked
-    # twice a use, for known and for new names.
+    # Scores of one of two things that are there, at each weight; of what is not 0.6 and less.
+    # Asked twice a weight, for known and for new names.
     scores = iter((0.5, 0.5, 0.9, 0.9, 0.7, 0.7))
     monkeypatch.setattr(export, "_RIVAL_WEIGHTS", (0.0, 0.5, 1.0))
     monkeypatch.setattr(export, "ABSENT_MAX", 0.0)
@@ -135,9 +129,9 @@ def test_the_use_that_finds_most_is_taken_and_shifted_to_the_verifier(
 
     monkeypatch.setattr(export, "ask_all", ask)
     weights, stills = folders["--work"] / "weights.safetensors", SceneFolder(folders["--check"])
-    use = export.choose_use(weights, tmp_path / "w.safetensors", stills, WORDS)
-    assert (use.input_px, use.rivals.weight) == (96, 0.5)  # the first of those that find most
-    assert use.rivals.shift == pytest.approx(-1.2528, abs=1e-3)  # from odds of 0.6 to those of 0.3
+    rivals = export.choose_rivals(weights, tmp_path / "w.safetensors", stills, WORDS)
+    assert rivals.weight == 0.5  # the first of those that find most
+    assert rivals.shift == pytest.approx(-1.2528, abs=1e-3)  # from odds of 0.6 to those of 0.3
 
 
 def test_confusions_name_what_was_asked_and_what_is_shown():

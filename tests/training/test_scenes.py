@@ -1,5 +1,7 @@
 """Stills on disk: what comes back is what was written, and what is there is not rendered again."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 
@@ -67,6 +69,25 @@ def test_a_file_that_is_there_is_not_rendered_again(tmp_path, monkeypatch):
         assert scenes.render_file(10, folder=tmp_path, num_scenes=2, held_out=True) == 2
     assert drawn == [(10, True), (11, True)]
     assert [path.name for path in tmp_path.iterdir()] == ["scenes-000000010.npz"]
+
+
+def test_a_file_of_other_names_is_not_taken_for_what_is_asked(tmp_path, monkeypatch):
+    monkeypatch.setattr(scenes, "draw_scene", lambda seed, **_: make_scene(seed, "red mug"))
+    render = partial(scenes.render_file, 0, folder=tmp_path, num_scenes=1)
+    render(held_out=False)
+    with pytest.raises(ConfigError, match=r"000\.npz was rendered without --held-out; remove it"):
+        render(held_out=True)
+    path = tmp_path / "scenes-000000000.npz"
+    with np.load(path) as stored:
+        older = {name: stored[name] for name in stored.files if name != "held_out"}
+    np.savez(path, **older)
+    assert render(held_out=True) == 1
+    assert SceneFolder(tmp_path)[0].names == ("red mug",)
+
+
+def test_a_folder_without_stills_is_apart_from_nothing(tmp_path):
+    with pytest.raises(ConfigError, match=r"no scenes-\*\.npz in"):
+        scenes.check_apart([tmp_path])
 
 
 def test_masks_of_a_picture_without_things():

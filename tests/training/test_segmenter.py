@@ -15,7 +15,7 @@ import pytest
 
 from ilv_dataset.errors import ConfigError
 from ilv_dataset.masks import mask_areas_px, mask_boxes_xyxy
-from ilv_dataset.models.sam import SamSegmenter
+from ilv_dataset.models.sam import SamSegmenter, mirror
 from ilv_dataset.models.sam_network import SamSizes
 from ilv_dataset.records import Masks
 from ilv_dataset.training import segmenter
@@ -26,7 +26,6 @@ from ilv_dataset.training.segmenter_samples import (
     draw_sample,
     inner_point,
     jitter_box,
-    mirror,
     paint,
     spoil,
 )
@@ -284,6 +283,45 @@ def test_a_run_begins_with_the_weights_of_an_earlier_one(folder):
         segmenter.start_run(replace(CONFIG, start="none.safetensors"))
 
 
+def test_weights_of_another_size_to_begin_with_are_refused(folder, monkeypatch):
+    path = segmenter.export_run(segmenter.start_run(CONFIG), folder / "out")
+    monkeypatch.setattr(segmenter, "SIZES", replace(TINY, width=16))
+    with pytest.raises(ConfigError, match=r"safetensors is not a SAM of the sizes") as caught:
+        segmenter.start_run(replace(CONFIG, start=str(path)))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_run_that_goes_on_needs_no_weights_to_begin_with(folder):
+    path = segmenter.export_run(segmenter.start_run(CONFIG), folder / "out")
+    config = replace(CONFIG, start=str(path))
+    segmenter.save_run(folder / "run.pt", segmenter.start_run(config), config)
+    path.unlink()
+    assert segmenter.load_run(folder / "run.pt", config).step == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"batch": 1, "workers": 2}, "--batch must be a multiple of --workers, got 1 and 2"),
+        ({"batch": 33, "workers": 2}, "--batch must be a multiple of --workers, got 33 and 2"),
+        ({"batch": 0}, "--batch must be a multiple of --workers, got 0 and 2"),
+        ({"workers": 0}, "--workers must be at least 1, got 0"),
+        ({"warmup": 0}, "--warmup must be at least 1, got 0"),
+        ({"steps": 0}, "--steps must be at least 1, got 0"),
+    ],
+)
+def test_settings_that_cannot_be_trained_with_are_refused(options, says):
+    with pytest.raises(ConfigError, match=says):
+        TrainingConfig(**options)
+
+
+def test_stills_that_were_learned_from_are_no_measure(folder):
+    paths = ["--scenes", folder, "--held-out", folder, "--work", folder / "w", "--out", folder]
+    with pytest.raises(ConfigError, match="share 6 stills, the first of seed 0"):
+        segmenter.main([*map(str, paths)])
+    assert not (folder / "w").exists()
+
+
 def test_a_run_of_another_config_is_refused(folder):
     segmenter.save_run(folder / "run.pt", segmenter.start_run(CONFIG), CONFIG)
     with pytest.raises(ConfigError, match=r"run\.pt was made with .*seed=0.*; go on with that"):
@@ -306,14 +344,17 @@ def test_the_command_leaves_weights_that_load_a_log_and_scores(folder):
     out = folder / "out"
     options = {"steps": 20, "batch": 4, "workers": 1, "warmup": 2, "average": 0.5}
     flags = [text for name, value in options.items() for text in (f"--{name}", str(value))]
-    paths = ["--scenes", folder, "--held-out", folder, "--work", folder / "work", "--out", out]
+    measured = folder / "measured"
+    measured.mkdir()
+    save_scenes(measured / "scenes-000000006.npz", [make_scene(seed) for seed in (6, 7, 8)])
+    paths = ["--scenes", folder, "--held-out", measured, "--work", folder / "work", "--out", out]
     segmenter.main([*map(str, paths), "--limit", "2", *flags])
     with (out / "sam-tabletop.log.csv").open() as file:
         log = list(csv.DictReader(file))
     assert [row["step"] for row in log] == ["5", "10", "15", "20"]
     told = json.loads((out / "sam-tabletop.scores.json").read_text())
     assert told["config"]["steps"] == 20
-    by_segmenter = told["scores"][folder.name]
+    by_segmenter = told["scores"]["measured"]
     assert by_segmenter["grabcut"]["exact box"]["objects"] == 2
     assert by_segmenter["sam:tabletop"]["any point"]["objects"] == 2
     loaded = SamSegmenter(out / "sam-tabletop.safetensors", spec="sam", device="cpu")
