@@ -162,10 +162,17 @@ def _request(
             return _request(model, part, plain)
         raise StorageError(f"{model.url}: {error.code} {error.reason}") from error
     except urllib.error.URLError as error:
-        raise StorageError(f"{model.url}: no connection: {error.reason}") from error
+        raise _unreachable(model, part, str(error.reason)) from error
     except (OSError, http.client.HTTPException) as error:
-        raise StorageError(f"{model.url}: no connection: {_describe(error)}") from error
+        raise _unreachable(model, part, _describe(error)) from error
     return response
+
+
+def _unreachable(model: ModelFile, part: Path, fault: str) -> StorageError:
+    place = part.parent
+    return StorageError(
+        f"{model.url}: no connection: {fault}; or put the file into {place} by hand"
+    )
 
 
 def _extent(response: http.client.HTTPResponse) -> tuple[int, int | None]:

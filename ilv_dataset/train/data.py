@@ -77,7 +77,8 @@ class DataConfig:
         if not self.action_key.replace(",", " ").split():
             raise ConfigError("no actions: action_key names no column")
         if ImageMix.parse(self.mix).needs_bank != bool(self.bank):
-            raise ConfigError(f"the mix {self.mix!r} does not go with the bank {self.bank!r}")
+            missing = "no bank is named: ilv bank build" if not self.bank else "needs no bank"
+            raise ConfigError(f"the mix {self.mix!r}: {missing}")
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Self:

@@ -351,8 +351,8 @@ def test_config_goes_through_json():
         ({"weights": {"a": 0}}, "weights above 0"),
         ({"mix": "bnk=1"}, "did you mean bank"),
         ({"action_key": " , "}, "no actions: action_key names no column"),
-        ({"bank": "b"}, "the mix 'own=1' does not go with the bank 'b'"),
-        ({"mix": "outside=1"}, "the mix 'outside=1' does not go with the bank ''"),
+        ({"bank": "b"}, "the mix 'own=1': needs no bank"),
+        ({"mix": "outside=1"}, "the mix 'outside=1': no bank is named: ilv bank build"),
     ],
 )
 def test_error_when_a_setting_is_wrong(changes, message):
