@@ -35,7 +35,8 @@ from ilv_dataset.formats.atomic import TEMPORARY_FOLDER, locked_output
 from ilv_dataset.formats.parquet import write_rows
 from ilv_dataset.formats.tables import EpisodeRow, GroundedObject, decode_episode
 from ilv_dataset.layout import Layout
-from ilv_dataset.outputs import find_outputs, list_shards, read_dicts, read_run
+from ilv_dataset.messages import shorten_list
+from ilv_dataset.outputs import find_outputs, list_shards, list_unfinished, read_dicts
 from ilv_dataset.outside_images import FILE_BYTES_MAX, encode_outside
 from ilv_dataset.records import ShardKey
 
@@ -98,7 +99,7 @@ def build_bank(
         if not keeper.num_seen:
             raise ConfigError(f"{path}: no crop for a bank; {_why_none(refused)}")
         _write(keeper, target, bank)
-    unfinished = tuple(layout.root for layout in layouts if read_run(layout) is None)
+    unfinished = tuple(list_unfinished(layouts))
     left_out = tuple(f"{count:,} {verdict}" for verdict, count in sorted(refused.items()))
     return BankReport(keeper.num_seen, keeper.num_kept, keeper.num_names, left_out, unfinished)
 
@@ -138,12 +139,6 @@ def add_images(
             raise ConfigError(f"{folder}: no picture to add{_named(left_out)}")
         _write(keeper, target, bank)
     return BankReport(num_new, keeper.num_kept, keeper.num_names, tuple(left_out))
-
-
-def shorten_list(left_out: Sequence[str], *, shown: int = 5) -> str:
-    """The first of a list that may be long, in one line."""
-    rest = len(left_out) - shown
-    return ", ".join(left_out[:shown]) + (f" and {rest:,} more" if rest > 0 else "")
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from ilv_dataset.command_options import expand_folder
-from ilv_dataset.messages import count_noun
+from ilv_dataset.messages import count_noun, shorten_list
 
 _max_per_name = click.option(
     "--max-per-name",
@@ -50,7 +50,7 @@ def build(path: str, out: str, max_per_name: int, splits: tuple[str, ...], overw
         ilv bank build out --out bank
         ilv bank build out --out bank --split train --max-per-name 64
     """
-    from ilv_dataset.bank_building import build_bank, shorten_list
+    from ilv_dataset.bank_building import build_bank
     from ilv_dataset.terminals import showing_count
 
     with showing_count() as note:
@@ -84,7 +84,7 @@ def add(folder: Path, target: str, max_per_name: int, overwrite: bool) -> None:
     Example:
         ilv bank add sketches --bank bank
     """
-    from ilv_dataset.bank_building import add_images, shorten_list
+    from ilv_dataset.bank_building import add_images
     from ilv_dataset.terminals import showing_count
 
     with showing_count() as note:

@@ -9,7 +9,7 @@ import threading
 
 
 def open_pool(workers: int) -> multiprocessing.pool.Pool:
-    """Fresh processes, which end with this one."""
+    """Processes that end with this one; spawned, not forked: it may hold threads or a GPU."""
     return multiprocessing.get_context("spawn").Pool(workers, end_with_parent)
 
 

@@ -30,6 +30,12 @@ def damaged_lines(shards: Sequence[str]) -> list[str]:
     ]
 
 
+def shorten_list(items: Sequence[str]) -> str:
+    """The first of a list that may be long, in one line."""
+    rest = len(items) - _SHOWN
+    return ", ".join(items[:_SHOWN]) + (f" and {rest:,} more" if rest > 0 else "")
+
+
 def command_line(*arguments: str) -> str:
     """A command of ours as a user may type it: the program as it was called, paths quoted."""
     return shlex.join([sys.argv[0], *arguments])

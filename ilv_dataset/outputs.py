@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +77,11 @@ def read_json(path: str) -> dict[str, Any]:
 def read_run(layout: Layout) -> dict[str, Any] | None:
     """What run.json says; None where the run is not complete."""
     return read_json(layout.run) if files.exists(layout.run) else None
+
+
+def list_unfinished(layouts: Iterable[Layout]) -> list[str]:
+    """The roots of those whose conversion is not through: they have no run.json."""
+    return [layout.root for layout in layouts if read_run(layout) is None]
 
 
 def read_plan(layout: Layout) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 import numpy as np
+import pyarrow as pa
 
 from ilv_dataset.bank import Bank
 from ilv_dataset.dataset_reader import ConvertedShard, StepColumns, stack_numbers
@@ -114,16 +115,24 @@ def measure_steps(
         for row, table in shard.read_steps(columns.numbers, is_light=True):
             if row.status != "interleaved" and not has_text_only:
                 continue
-            for name in columns.numbers:
-                if not np.isfinite(stack_numbers(table, [name])).all():
-                    fault = f"the column {name!r} of {row.span_id} has a value that is not finite"
-                    raise ConfigError(f"{shard.layout.root}: {fault}; name other columns")
             states = stack_numbers(table, columns.state)
-            one = StepStatistics.of(states, stack_numbers(table, columns.action))
+            actions = stack_numbers(table, columns.action)
+            if not (np.isfinite(states).all() and np.isfinite(actions).all()):
+                name = _find_infinite(table, columns)
+                fault = f"the column {name!r} of {row.span_id} has a value that is not finite"
+                raise ConfigError(f"{shard.layout.root}: {fault}; name other columns")
+            one = StepStatistics.of(states, actions)
             found = found.merge(one) if found else one
     if found is None:
         raise ConfigError(f"there is no step to take statistics of{place}")
     return found
+
+
+def _find_infinite(table: pa.Table, columns: StepColumns) -> str:
+    """The first column with a value that is not finite; there is one."""
+    return next(
+        name for name in columns.numbers if not np.isfinite(stack_numbers(table, [name])).all()
+    )
 
 
 def load_statistics(

@@ -133,14 +133,16 @@ def run_training(
     Raises: ConfigError; StorageError; RecordError for an image that does not decode; IlvError where
         the loss is no number any more; KeyboardInterrupt, once all is saved.
     """
-    from ilv_dataset.bank_building import shorten_list
     from ilv_dataset.formats import atomic
+    from ilv_dataset.messages import shorten_list
+    from ilv_dataset.outputs import find_outputs, list_unfinished
     from ilv_dataset.progress import showing_count
     from ilv_dataset.train import checkpoints, loop
     from ilv_dataset.train.data import open_batches
 
     batches = open_batches(paths, data, workers=workers)
-    if unfinished := unfinished_datasets(paths):
+    layouts = dict.fromkeys(layout for path in paths for layout in find_outputs(path))
+    if unfinished := list_unfinished(layouts):
         click.echo(f"not yet complete: {shorten_list(unfinished)}", err=True)
     settings = checkpoints.settings_of(batches, config, data)
     trainee = loop.make_trainee(settings.policy, config)
@@ -164,14 +166,6 @@ def run_training(
             if is_stopped():
                 raise KeyboardInterrupt
     return log.recent_loss()
-
-
-def unfinished_datasets(paths: Sequence[str]) -> list[str]:
-    """The converted datasets at some places whose conversion is not through."""
-    from ilv_dataset.outputs import find_outputs, read_run
-
-    layouts = dict.fromkeys(layout for path in paths for layout in find_outputs(path))
-    return [layout.root for layout in layouts if read_run(layout) is None]
 
 
 @dataclass

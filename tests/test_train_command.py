@@ -7,13 +7,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Never
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from builders import DATASET
 from converted import converted_once, copy_converted, only_error, run_ilv
+from killing import Killed, killed
 from PIL import Image
 
 from ilv_dataset.errors import ConfigError
@@ -182,12 +183,6 @@ def test_conversion_that_is_not_complete_is_named(tmp_path: Path):
 def test_killed_overwrite_does_not_go_on_with_what_was_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    class Killed(BaseException):
-        pass
-
-    def killed(*_: Any) -> Never:
-        raise Killed
-
     assert train(tmp_path, "--steps", 2).exit_code == 0
     whole = loop.train
     monkeypatch.setattr(loop, "train", killed)

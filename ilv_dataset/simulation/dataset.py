@@ -7,13 +7,13 @@ The sample that is committed in ilv_dataset/demo is
 from __future__ import annotations
 
 import json
-import multiprocessing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import islice
 from pathlib import Path
 
+from ilv_dataset.child_processes import open_pool
 from ilv_dataset.errors import ConfigError
 from ilv_dataset.formats import files
 from ilv_dataset.formats.example import encode_example
@@ -107,8 +107,7 @@ def _render_records(
     if workers == 1:
         yield map(render, range(episodes))
         return
-    # Spawned, not forked: the caller may hold threads or a GPU.
-    with multiprocessing.get_context("spawn").Pool(min(workers, episodes)) as pool:
+    with open_pool(min(workers, episodes)) as pool:
         yield pool.imap(render, range(episodes))
 
 

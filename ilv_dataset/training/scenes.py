@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import functools
 import itertools
-import multiprocessing
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from ilv_dataset.child_processes import open_pool
 from ilv_dataset.errors import ConfigError
 from ilv_dataset.masks import mask_areas_px, mask_boxes_xyxy
 from ilv_dataset.progress import showing_count
@@ -227,7 +227,7 @@ def main(arguments: Sequence[str]) -> None:
     num_done = 0
     total = len(firsts) * SCENES_PER_FILE
     with (
-        multiprocessing.get_context("spawn").Pool(args.processes) as pool,
+        open_pool(args.processes) as pool,
         showing_count(lambda: num_done, total, "render", unit="stills"),
     ):
         for num in pool.imap_unordered(render, firsts):

@@ -4,11 +4,12 @@ import dataclasses
 import json
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Never
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from killing import Killed, killed
 
 from ilv_dataset.errors import ConfigError
 from ilv_dataset.step_statistics import StepStatistics
@@ -135,12 +136,6 @@ def test_device_that_is_not_there_is_named(tmp_path: Path, device: str):
 def test_weights_that_a_cut_save_has_not_written_are_made_good(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    class Killed(BaseException):
-        pass
-
-    def killed(*_: Any) -> Never:
-        raise Killed
-
     trainee, settings = begin(seed=3)
     with monkeypatch.context() as patch:
         patch.setattr(checkpoints, "_save_weights", killed)

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from killing import assert_ends
 
 from ilv_dataset.training.teams import ALONE, run_team
 
@@ -66,17 +67,4 @@ def test_members_end_when_the_first_is_killed(tmp_path):
     first.send_signal(signal.SIGKILL)
     first.wait()
     second = int(notes[1].read_text())
-    for _ in range(400):
-        if is_gone(second):
-            return
-        time.sleep(0.05)
-    pytest.fail(f"process {second} is still there")
-
-
-def is_gone(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    stat = Path(f"/proc/{pid}/stat")
-    return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] == "Z"
+    assert_ends(second)
