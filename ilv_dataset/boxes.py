@@ -97,7 +97,7 @@ def drop_unfit_boxes(detections: Detections, *, size_wh: tuple[int, int]) -> Det
     its boxes gets the reason; one that had a reason keeps it.
     """
     box_areas = box_areas_px(detections.boxes_xyxy)
-    visible = box_areas if detections.masks is None else detections.masks.sum(axis=(1, 2))
+    visible = box_areas if detections.masks is None else detections.masks.areas_px()
     too_large = box_areas > AREA_MAX_SHARE * size_wh[0] * size_wh[1]
     too_small = visible < AREA_MIN_PX
     keep = ~(too_large | too_small)
@@ -111,7 +111,7 @@ def drop_unfit_boxes(detections: Detections, *, size_wh: tuple[int, int]) -> Det
         boxes_xyxy=detections.boxes_xyxy[keep],
         scores=detections.scores[keep],
         query_indices=detections.query_indices[keep],
-        masks=None if detections.masks is None else detections.masks[keep],
+        masks=None if detections.masks is None else detections.masks.take(np.flatnonzero(keep)),
         reasons=reasons,
     )
 

@@ -243,7 +243,7 @@ def _of_queries(found: Detections, queries: range) -> Detections:
         found.boxes_xyxy[mine],
         found.scores[mine],
         found.query_indices[mine] - queries.start,
-        None if found.masks is None else found.masks[mine],
+        None if found.masks is None else found.masks.take(np.flatnonzero(mine)),
         {query - queries.start: why for query, why in found.reasons.items() if query in queries},
     )
 

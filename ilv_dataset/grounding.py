@@ -10,7 +10,7 @@ result does not depend on how many workers ran.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -141,10 +141,7 @@ def _masks(
     """(mask, score) of each wanted box; the detector's own where there is no segmenter."""
     picked = [[row for row, _ in wanted] for wanted in rows]
     if segmenter is None:
-        return [
-            [(None if d.masks is None else d.masks[row], None) for row in frame_rows]
-            for d, frame_rows in zip(found, picked, strict=True)
-        ]
+        return [*map(_own_masks, found, picked)]
     busy = [position for position, frame_rows in enumerate(picked) if frame_rows]
     results = segmenter(
         [frames[position].image for position in busy],
@@ -155,3 +152,10 @@ def _masks(
         scores = [float(score) for score in result.scores]
         masks[position] = zip(result.masks, scores, strict=True)
     return masks
+
+
+def _own_masks(
+    found: Detections, rows: Sequence[int]
+) -> Iterator[tuple[np.ndarray | None, float | None]]:
+    for row in rows:
+        yield None if found.masks is None else found.masks[row], None

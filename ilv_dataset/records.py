@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ilv_dataset.fields import VERDICTS
+from ilv_dataset.masks import FrameMasks
 
 Box = tuple[float, float, float, float]  # x0, y0, x1, y1 in pixels, max edge exclusive
 
@@ -103,7 +104,7 @@ class Detections:
     boxes_xyxy: np.ndarray  # (N, 4) float32 pixels inside the frame, max edge exclusive
     scores: np.ndarray  # (N,) float32, 0..1
     query_indices: np.ndarray  # (N,) int64 into the frame's queries
-    masks: np.ndarray | None = None  # (N, H, W) bool, where the detector gives masks itself
+    masks: FrameMasks | None = None  # where the detector gives masks itself
     reasons: dict[int, str] = field(default_factory=dict)  # query index -> why it has no box
 
     def __post_init__(self) -> None:

@@ -20,6 +20,7 @@ from ilv_dataset.boxes import (
     round_detections,
     round_scores,
 )
+from ilv_dataset.masks import FrameMasks
 from ilv_dataset.records import Detections, Phrase
 
 SIZE_WH = (100, 80)
@@ -42,7 +43,7 @@ def make_detections(
         boxes_xyxy=boxes(*(row[0] for row in rows)),
         scores=np.array([row[1] for row in rows], np.float32),
         query_indices=np.array([row[2] for row in rows], np.int64),
-        masks=masks,
+        masks=None if masks is None else FrameMasks.of(masks),
         reasons=reasons or {},
     )
 
@@ -120,7 +121,7 @@ def test_drop_unfit_boxes_counts_the_pixels_of_the_mask_where_there_is_one():
     kept = drop_unfit_boxes(detections, size_wh=SIZE_WH)
     assert kept.reasons == {0: "box-too-small"}
     assert kept.masks is not None
-    assert kept.masks.sum() == 18
+    assert kept.masks.areas_px().tolist() == [18]
 
 
 def test_choose_boxes_takes_the_best_score_of_each_query():

@@ -14,7 +14,7 @@ from PIL import Image
 
 from ilv_dataset import crop_evaluation, searches
 from ilv_dataset.errors import ConfigError
-from ilv_dataset.masks import encode_rle
+from ilv_dataset.masks import FrameMasks, encode_rle
 from ilv_dataset.records import Detections
 from ilv_dataset.truth_images import load_objects, read_image, read_truth
 
@@ -238,14 +238,14 @@ def test_what_an_independent_detector_says_is_taken_apart_by_question():
         np.array([CAN, MUG, CAN], np.float32),
         np.array([0.9, 0.8, 0.7], np.float32),
         np.array([0, 2, 1]),
-        np.stack([mask_of_box(CAN), mask_of_box(MUG), mask_of_box(CAN)]),
+        FrameMasks.of(np.stack([mask_of_box(CAN), mask_of_box(MUG), mask_of_box(CAN)])),
         {3: "box-too-small", 0: "ambiguous"},
     )
     mine = crop_evaluation._of_queries(found, range(1, 4))
     assert mine.query_indices.tolist() == [1, 0]
     assert mine.scores.tolist() == pytest.approx([0.8, 0.7])
     assert mine.masks is not None
-    assert mine.masks[:, 6, 25].tolist() == [True, False]
+    assert [mask[6, 25] for mask in mine.masks] == [True, False]
     assert mine.reasons == {2: "box-too-small"}
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given
@@ -12,6 +14,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from ilv_dataset.masks import (
     NO_MASK,
     FrameMasks,
+    cut_logits,
     cut_mask,
     decode_rle,
     encode_rle,
@@ -45,6 +48,32 @@ def test_frame_masks_keep_what_lies_around_a_mask_and_give_it_back():
     assert np.asarray(masks).shape == (2, 12, 10)
     with pytest.raises(IndexError):
         masks[2]
+
+
+def test_frame_masks_of_some_rows_and_their_areas():
+    masks = FrameMasks.of(np.stack([L_SHAPE, np.zeros_like(L_SHAPE), ~L_SHAPE]))
+    assert masks.areas_px().tolist() == [3, 0, 3]
+    assert np.asarray(masks.take(np.array([2, 0]))).tolist() == [
+        (~L_SHAPE).tolist(),
+        L_SHAPE.tolist(),
+    ]
+    assert masks.take(np.array([], np.int64)).shape == (0, 2, 3)
+
+
+@pytest.mark.parametrize("size_wh", [(90, 61), (8, 6), (13, 40), (1, 1), (5, 3)])
+def test_cut_logits_are_what_opencv_enlarges_within_the_box(size_wh):
+    rng = np.random.default_rng(0)
+    width, height = size_wh
+    for shape in ((6, 8), (1, 1), (1, 5), (30, 40)):
+        logits = rng.normal(size=shape).astype(np.float32)
+        x0, y0 = rng.uniform(0, [width / 2, height / 2])
+        x1, y1 = rng.uniform([width / 2, height / 2], size_wh)
+        whole = cv2.resize(logits, size_wh, interpolation=cv2.INTER_LINEAR) > 0
+        inside = np.zeros_like(whole)
+        inside[int(y0) : math.ceil(y1), int(x0) : math.ceil(x1)] = True
+        window = cut_logits(logits, size_wh=size_wh, box=(x0, y0, x1, y1))
+        (mask,) = FrameMasks([window], size_wh=size_wh)
+        np.testing.assert_array_equal(mask, whole & inside)
 
 
 def test_frame_masks_of_no_prompt_or_of_a_hidden_thing():

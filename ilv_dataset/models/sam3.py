@@ -14,13 +14,12 @@ import numpy as np
 
 from ilv_dataset.boxes import drop_unfit_boxes, round_detections
 from ilv_dataset.errors import ConfigError
+from ilv_dataset.masks import FrameMasks, MaskWindow, cut_logits, mask_boxes_xyxy
 from ilv_dataset.models.clip_text import check_open_clip
 from ilv_dataset.models.open_vocabulary import (
     best_of_texts,
     distinct_texts,
     hand_out,
-    masks_fit,
-    rank_boxes,
 )
 from ilv_dataset.models.runtime import (
     LOAD_ERRORS,
@@ -32,7 +31,7 @@ from ilv_dataset.models.runtime import (
 )
 from ilv_dataset.records import Detections, Frame, Phrase
 
-_VERSION = "sam3-v1"
+_VERSION = "sam3-v2"
 _ADVICE = "`ilv models fetch sam3.pt` says how to get them"
 _SIDE_PX = 1008  # Source: what it was trained with; frames are stretched to the square
 SCORE_MIN = 0.5  # Source: facebookresearch/sam3, Sam3Processor's confidence_threshold
@@ -53,7 +52,7 @@ class Sam3Detector:
 
     has_masks = True
     needs_source_objects = False
-    is_independent = False  # masks of all queries share the memory
+    is_independent = True
 
     def __init__(self, weights: Path, *, spec: str, device: str | None = None) -> None:
         """Loads the weights, text encoder included.
@@ -138,15 +137,11 @@ class Sam3Detector:
         )
         best = best_of_texts(boxes, scores, slots[kept], num_texts=len(texts))
         boxes, scores, source = boxes[best], scores[best], kept[best]
-        ranks = rank_boxes(boxes, scores, size_wh=size_wh)
-        mask_px = size_wh[0] * size_wh[1]
-        indices, rows = hand_out(queries, slots[source], ranks, mask_px=mask_px)
-        masks = None
-        if masks_fit(len(rows), mask_px=mask_px):
-            masks = np.zeros((len(rows), *image.shape[:2]), bool)
-            for position, row in enumerate(source[rows]):
-                masks[position] = enlarge_logits(logits[row], size_wh)
-        detections = Detections(boxes[rows], scores[rows], indices, masks)
+        indices, rows = hand_out(queries, slots[source])
+        masks = FrameMasks(
+            [enlarge_logits(logits[row], size_wh) for row in source], size_wh=size_wh
+        )
+        detections = Detections(boxes[rows], scores[rows], indices, masks.take(rows))
         return drop_unfit_boxes(detections, size_wh=size_wh)
 
     def _ground(
@@ -176,11 +171,13 @@ class Sam3Detector:
         return found
 
 
-def enlarge_logits(logits: np.ndarray, size_wh: tuple[int, int]) -> np.ndarray:
-    """A mask (H, W) bool of the frame from the network's (h, w) logits."""
-    import cv2
-
-    return np.asarray(cv2.resize(logits, size_wh, interpolation=cv2.INTER_LINEAR) > 0)
+def enlarge_logits(logits: np.ndarray, size_wh: tuple[int, int]) -> MaskWindow:
+    """The frame's mask from the network's (h, w) logits of all of it."""
+    # A value reaches half of the next one's place.
+    reach = mask_boxes_xyxy(logits[None] > 0)[0] + [-0.5, -0.5, 0.5, 0.5]
+    per_value = np.divide(size_wh, logits.shape[::-1])
+    box = np.clip(reach * [*per_value, *per_value], 0, [*size_wh, *size_wh])
+    return cut_logits(logits, size_wh=size_wh, box=box.tolist())
 
 
 def load_sam3(path: Path) -> Any:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ilv_dataset.boxes import drop_unfit_boxes, round_detections
-from ilv_dataset.masks import mask_areas_px
+from ilv_dataset.masks import FrameMasks
 from ilv_dataset.matching import match_names
 from ilv_dataset.records import Detections, Frame, Phrase, SourceObjects
 
@@ -58,7 +58,7 @@ def _select(
         boxes_xyxy=boxes,
         scores=scores,
         query_indices=np.array([query for query, _ in found], np.int64)[kept],
-        masks=None if objects.masks is None else objects.masks[rows[kept]],
+        masks=None if objects.masks is None else FrameMasks.of(objects.masks[rows[kept]]),
         reasons=reasons,
     )
     return _name_the_hidden(drop_unfit_boxes(detections, size_wh=size_wh), detections)
@@ -68,6 +68,6 @@ def _name_the_hidden(kept: Detections, found: Detections) -> Detections:
     """Calls objects without a single visible pixel absent, not too small."""
     if found.masks is None:
         return kept
-    hidden = found.query_indices[mask_areas_px(found.masks) == 0].tolist()
+    hidden = found.query_indices[found.masks.areas_px() == 0].tolist()
     reasons = {**kept.reasons, **dict.fromkeys(hidden, "absent")}
     return Detections(kept.boxes_xyxy, kept.scores, kept.query_indices, kept.masks, reasons)

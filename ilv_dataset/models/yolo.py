@@ -13,7 +13,7 @@ from ilv_dataset.models.runtime import weights_digest
 from ilv_dataset.models.yolo_network import Candidates, load_network
 from ilv_dataset.records import Detections, Frame, Phrase
 
-_VERSION = "yolo-v2"
+_VERSION = "yolo-v3"
 
 # Source: ours, from the labelled robot images and the RLDS samples, every box of a class that an
 # instruction names looked at: right ones scored 0.38 to 0.81.

@@ -12,6 +12,7 @@ import numpy as np
 
 from ilv_dataset.boxes import round_detections
 from ilv_dataset.errors import ConfigError
+from ilv_dataset.masks import FrameMasks, cut_logits
 from ilv_dataset.models.runtime import (
     BatchSize,
     Placement,
@@ -42,17 +43,14 @@ class Candidates:
     placement: Placement
     input_wh: tuple[int, int]
 
-    def masks(self, rows: Sequence[int], *, size_wh: tuple[int, int]) -> np.ndarray:
-        """Cuts the masks (len(rows), H, W) bool of some boxes, each inside its box."""
-        width, height = size_wh
-        masks = np.zeros((len(rows), height, width), bool)
-        for position, row in enumerate(rows):
-            x0, y0 = np.floor(self.boxes_xyxy[row][:2]).astype(int)
-            x1, y1 = np.ceil(self.boxes_xyxy[row][2:]).astype(int)
-            masks[position, y0:y1, x0:x1] = self._logits(row, size_wh)[y0:y1, x0:x1] > 0
-        return masks
+    def masks(self, rows: Sequence[int], *, size_wh: tuple[int, int]) -> FrameMasks:
+        """Cuts the masks of some boxes, each inside its box."""
+        boxes = self.boxes_xyxy.tolist()
+        cut = [cut_logits(self._logits(row), size_wh=size_wh, box=boxes[row]) for row in rows]
+        return FrameMasks(cut, size_wh=size_wh)
 
-    def _logits(self, row: int, size_wh: tuple[int, int]) -> np.ndarray:
+    def _logits(self, row: int) -> np.ndarray:
+        """Of the frame as the network saw it, (h, w) float32."""
         import cv2
 
         if self.prototypes is None:
@@ -61,8 +59,7 @@ class Candidates:
         full = cv2.resize(low, self.input_wh, interpolation=cv2.INTER_LINEAR)
         place = self.placement
         bottom, right = place.top + place.size_wh[1], place.left + place.size_wh[0]
-        inside = full[place.top : bottom, place.left : right]
-        return np.asarray(cv2.resize(inside, size_wh, interpolation=cv2.INTER_LINEAR))
+        return np.asarray(full[place.top : bottom, place.left : right])
 
 
 @dataclass(frozen=True, eq=False)

@@ -203,6 +203,6 @@ def _select(
     boxes, scores, slots, _ = read_boxes(
         raw, placement, num_texts=len(texts), size_wh=size_wh, score_min=score_min
     )
-    indices, rows = hand_out(queries, slots, scores)
+    indices, rows = hand_out(queries, slots)
     detections = Detections(boxes[rows], scores[rows], indices)
     return drop_unfit_boxes(detections, size_wh=size_wh)

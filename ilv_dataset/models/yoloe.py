@@ -14,8 +14,6 @@ from ilv_dataset.models.open_vocabulary import (
     distinct_texts,
     encode_each,
     hand_out,
-    masks_fit,
-    rank_boxes,
     read_boxes,
 )
 from ilv_dataset.models.protocols import TextEncoder
@@ -30,7 +28,7 @@ from ilv_dataset.models.runtime import (
 from ilv_dataset.models.yolo_network import Candidates, split_output
 from ilv_dataset.records import Detections, Frame, Phrase
 
-_VERSION = "yoloe-v1"
+_VERSION = "yoloe-v2"
 _SIZE_PX = 640  # Source: ultralytics' default, where the file does not say
 _BATCH_FRAMES = 16
 # Source: ultralytics' default confidence. Not yet measured on robot images.
@@ -42,7 +40,7 @@ class YoloeDetector:
     """Runs YOLOE once for a batch of frames, whatever their prompts."""
 
     needs_source_objects = False
-    is_independent = False  # masks of all queries share the memory
+    is_independent = True
 
     def __init__(
         self,
@@ -170,12 +168,9 @@ def _load_model(weights: Path, place: Any) -> Any:
 def _select(
     candidates: Candidates, queries: Sequence[Phrase], size_wh: tuple[int, int]
 ) -> Detections:
-    """The boxes of each query of one image, with their masks where there are any, and they fit."""
+    """The boxes of each query of one image, with their masks where there are any."""
     has_masks = candidates.prototypes is not None
-    mask_px = size_wh[0] * size_wh[1] if has_masks else 0
-    ranks = rank_boxes(candidates.boxes_xyxy, candidates.scores, size_wh=size_wh)
-    indices, rows = hand_out(queries, candidates.classes, ranks, mask_px=mask_px)
-    has_masks = has_masks and masks_fit(len(rows), mask_px=mask_px)
+    indices, rows = hand_out(queries, candidates.classes)
     detections = Detections(
         boxes_xyxy=candidates.boxes_xyxy[rows],
         scores=candidates.scores[rows],
