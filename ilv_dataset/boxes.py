@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -98,7 +98,7 @@ def drop_unfit_boxes(detections: Detections, *, size_wh: tuple[int, int]) -> Det
     """
     box_areas = box_areas_px(detections.boxes_xyxy)
     visible = box_areas if detections.masks is None else detections.masks.areas_px()
-    too_large = box_areas > AREA_MAX_SHARE * size_wh[0] * size_wh[1]
+    too_large = are_too_large(detections.boxes_xyxy, size_wh=size_wh)
     too_small = visible < AREA_MIN_PX
     keep = ~(too_large | too_small)
     kept_queries = set(detections.query_indices[keep].tolist())
@@ -107,13 +107,12 @@ def drop_unfit_boxes(detections: Detections, *, size_wh: tuple[int, int]) -> Det
         query = int(detections.query_indices[row])
         if query not in kept_queries:
             reasons.setdefault(query, "box-too-large" if too_large[row] else "box-too-small")
-    return Detections(
-        boxes_xyxy=detections.boxes_xyxy[keep],
-        scores=detections.scores[keep],
-        query_indices=detections.query_indices[keep],
-        masks=None if detections.masks is None else detections.masks.take(np.flatnonzero(keep)),
-        reasons=reasons,
-    )
+    return replace(detections.take(np.flatnonzero(keep)), reasons=reasons)
+
+
+def are_too_large(boxes_xyxy: np.ndarray, *, size_wh: tuple[int, int]) -> np.ndarray:
+    """Which boxes (N, 4) cover too much of their frame to show one object, (N,) bool."""
+    return np.asarray(box_areas_px(boxes_xyxy) > AREA_MAX_SHARE * size_wh[0] * size_wh[1])
 
 
 def choose_boxes(detections: Detections, queries: Sequence[Phrase]) -> tuple[BoxChoice, ...]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -239,12 +239,13 @@ class _ImagesOnce:
 def _of_queries(found: Detections, queries: range) -> Detections:
     """What some of the queries found, numbered from 0."""
     mine = (found.query_indices >= queries.start) & (found.query_indices < queries.stop)
-    return Detections(
-        found.boxes_xyxy[mine],
-        found.scores[mine],
-        found.query_indices[mine] - queries.start,
-        None if found.masks is None else found.masks.take(np.flatnonzero(mine)),
-        {query - queries.start: why for query, why in found.reasons.items() if query in queries},
+    taken = found.take(np.flatnonzero(mine))
+    return replace(
+        taken,
+        query_indices=taken.query_indices - queries.start,
+        reasons={
+            query - queries.start: why for query, why in found.reasons.items() if query in queries
+        },
     )
 
 

@@ -114,6 +114,16 @@ class Detections:
         if self.masks is not None and len(self.masks) != num:
             raise ValueError(f"masks must be ({num}, H, W), got {self.masks.shape}")
 
+    def take(self, rows: np.ndarray) -> Detections:
+        """Picks some boxes, rows (M,) int64, in their order; all reasons stay."""
+        return Detections(
+            self.boxes_xyxy[rows],
+            self.scores[rows],
+            self.query_indices[rows],
+            None if self.masks is None else self.masks.take(rows),
+            self.reasons,
+        )
+
     @classmethod
     def empty(cls) -> Detections:
         """No boxes."""

@@ -23,6 +23,8 @@ RANKS = {
     "records": 0,
     "fields": 0,
     "errors": 0,
+    "image_files": 0,
+    "masks": 0,
     "models": 1,
     "formats": 1,
     "prompts": 1,

@@ -60,7 +60,7 @@ def test_frame_masks_of_some_rows_and_their_areas():
     assert masks.take(np.array([], np.int64)).shape == (0, 2, 3)
 
 
-@pytest.mark.parametrize("size_wh", [(90, 61), (8, 6), (13, 40), (1, 1), (5, 3)])
+@pytest.mark.parametrize("size_wh", [(90, 61), (8, 6), (50, 200), (1, 1), (5, 3)])
 def test_cut_logits_are_what_opencv_enlarges_within_the_box(size_wh):
     rng = np.random.default_rng(0)
     width, height = size_wh
@@ -74,6 +74,20 @@ def test_cut_logits_are_what_opencv_enlarges_within_the_box(size_wh):
         window = cut_logits(logits, size_wh=size_wh, box=(x0, y0, x1, y1))
         (mask,) = FrameMasks([window], size_wh=size_wh)
         np.testing.assert_array_equal(mask, whole & inside)
+
+
+def test_cut_logits_of_a_box_worked_out_by_hand():
+    # Enlarged twofold: -3 -2 0 1, at a quarter and three quarters between the two.
+    logits = np.array([[-3.0, 1.0]], np.float32)
+    window = cut_logits(logits, size_wh=(4, 2), box=(1.2, 0.5, 4, 1))
+    assert (window.left_top, window.mask.tolist()) == ((3, 0), [[True]])
+    assert cut_logits(-np.abs(logits), size_wh=(4, 2), box=(0, 0, 4, 2)).shape == (0, 0)
+
+
+@pytest.mark.parametrize("box", [(3, 0, 1, 2), (4, 0, 4, 2), (0, 2, 4, 1), (0, 0, 0, 0)])
+def test_cut_logits_of_a_box_without_an_inside(box):
+    window = cut_logits(np.ones((2, 2), np.float32), size_wh=(4, 2), box=box)
+    assert not np.asarray(FrameMasks([window], size_wh=(4, 2))).any()
 
 
 def test_frame_masks_of_no_prompt_or_of_a_hidden_thing():

@@ -12,15 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from ilv_dataset.boxes import drop_unfit_boxes, round_detections
+from ilv_dataset.boxes import are_too_large, drop_unfit_boxes, round_detections
 from ilv_dataset.errors import ConfigError
-from ilv_dataset.masks import FrameMasks, MaskWindow, cut_logits, mask_boxes_xyxy
+from ilv_dataset.masks import NO_MASK, FrameMasks, MaskWindow, cut_logits, mask_boxes_xyxy
 from ilv_dataset.models.clip_text import check_open_clip
-from ilv_dataset.models.open_vocabulary import (
-    best_of_texts,
-    distinct_texts,
-    hand_out,
-)
+from ilv_dataset.models.open_vocabulary import best_of_texts, distinct_texts, hand_out
 from ilv_dataset.models.runtime import (
     LOAD_ERRORS,
     BatchSize,
@@ -138,9 +134,12 @@ class Sam3Detector:
         best = best_of_texts(boxes, scores, slots[kept], num_texts=len(texts))
         boxes, scores, source = boxes[best], scores[best], kept[best]
         indices, rows = hand_out(queries, slots[source])
-        masks = FrameMasks(
-            [enlarge_logits(logits[row], size_wh) for row in source], size_wh=size_wh
-        )
+        too_large = are_too_large(boxes, size_wh=size_wh)
+        windows = [
+            NO_MASK if is_unfit else enlarge_logits(logits[row], size_wh)
+            for row, is_unfit in zip(source, too_large, strict=True)
+        ]
+        masks = FrameMasks(windows, size_wh=size_wh)
         detections = Detections(boxes[rows], scores[rows], indices, masks.take(rows))
         return drop_unfit_boxes(detections, size_wh=size_wh)
 

@@ -53,13 +53,7 @@ def keep_sizes(detections: Detections, queries: Sequence[Phrase]) -> Detections:
         alike = alike[_are_whole(detections.boxes_xyxy[alike], detections.scores[alike])]
         kept[rows] = False
         kept[alike[(wanted * areas[alike]).argmax()]] = True
-    return Detections(
-        detections.boxes_xyxy[kept],
-        detections.scores[kept],
-        detections.query_indices[kept],
-        None if detections.masks is None else detections.masks[kept],
-        detections.reasons,
-    )
+    return detections.take(np.flatnonzero(kept))
 
 
 def _are_whole(boxes_xyxy: np.ndarray, scores: np.ndarray) -> np.ndarray:

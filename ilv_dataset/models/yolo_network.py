@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from ilv_dataset.boxes import round_detections
+from ilv_dataset.boxes import are_too_large, round_detections
 from ilv_dataset.errors import ConfigError
-from ilv_dataset.masks import FrameMasks, cut_logits
+from ilv_dataset.masks import NO_MASK, FrameMasks, cut_logits
 from ilv_dataset.models.runtime import (
     BatchSize,
     Placement,
@@ -44,10 +44,16 @@ class Candidates:
     input_wh: tuple[int, int]
 
     def masks(self, rows: Sequence[int], *, size_wh: tuple[int, int]) -> FrameMasks:
-        """Cuts the masks of some boxes, each inside its box."""
+        """Cuts the masks of some boxes, each inside its box; none of a box that is too large."""
         boxes = self.boxes_xyxy.tolist()
-        cut = [cut_logits(self._logits(row), size_wh=size_wh, box=boxes[row]) for row in rows]
-        return FrameMasks(cut, size_wh=size_wh)
+        too_large = are_too_large(self.boxes_xyxy, size_wh=size_wh)
+        windows = [
+            NO_MASK
+            if too_large[row]
+            else cut_logits(self._logits(row), size_wh=size_wh, box=boxes[row])
+            for row in rows
+        ]
+        return FrameMasks(windows, size_wh=size_wh)
 
     def _logits(self, row: int) -> np.ndarray:
         """Of the frame as the network saw it, (h, w) float32."""

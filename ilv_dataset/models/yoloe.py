@@ -10,12 +10,7 @@ import numpy as np
 
 from ilv_dataset.boxes import drop_unfit_boxes
 from ilv_dataset.models.clip_text import cached_mobile_clip
-from ilv_dataset.models.open_vocabulary import (
-    distinct_texts,
-    encode_each,
-    hand_out,
-    read_boxes,
-)
+from ilv_dataset.models.open_vocabulary import distinct_texts, encode_each, hand_out, read_boxes
 from ilv_dataset.models.protocols import TextEncoder
 from ilv_dataset.models.runtime import (
     BatchSize,
@@ -169,12 +164,14 @@ def _select(
     candidates: Candidates, queries: Sequence[Phrase], size_wh: tuple[int, int]
 ) -> Detections:
     """The boxes of each query of one image, with their masks where there are any."""
-    has_masks = candidates.prototypes is not None
     indices, rows = hand_out(queries, candidates.classes)
+    masks = None
+    if candidates.prototypes is not None:
+        masks = candidates.masks(range(len(candidates.scores)), size_wh=size_wh).take(rows)
     detections = Detections(
         boxes_xyxy=candidates.boxes_xyxy[rows],
         scores=candidates.scores[rows],
         query_indices=indices,
-        masks=candidates.masks(rows.tolist(), size_wh=size_wh) if has_masks else None,
+        masks=masks,
     )
     return drop_unfit_boxes(detections, size_wh=size_wh)

@@ -38,11 +38,11 @@ SIZES = SamSizes(
     image_px=96,
     patch_px=8,
     width=128,
-    depth=4,
+    depth=6,
     heads=4,
     mlp_ratio=4.0,
     window=0,  # windows of 6 tokens are hardly faster, and see less
-    global_blocks=(0, 1, 2, 3),
+    global_blocks=(),  # all of them, see `start_run`
     prompt_width=128,
     mask_channels=16,
     num_masks=1,
@@ -63,6 +63,7 @@ class TrainingConfig:
     """All that a run depends on beside its stills."""
 
     start: str = ""  # weights to begin with, of an earlier run; else random ones
+    depth: int = SIZES.depth  # blocks of the encoder; those that `start` lacks begin idle
     seed: int = 0
     steps: int = 11_500
     batch: int = 32  # shared by the workers
@@ -73,7 +74,7 @@ class TrainingConfig:
     average: float = 0.999  # what the averaged weights keep of themselves at each step
 
     def __post_init__(self) -> None:
-        for name in ("steps", "workers", "warmup"):
+        for name in ("depth", "steps", "workers", "warmup"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"--{name} must be at least 1, got {getattr(self, name)}")
         if self.batch < 1 or self.batch % self.workers:
@@ -166,7 +167,7 @@ def train(
         torch.nn.utils.clip_grad_norm_(run.model.parameters(), 1.0)
         run.optimizer.step()
         run.step += 1
-        # At first the average follows closely, for the first weights are random.
+        # At first the average follows closely, for it begins with untrained weights.
         kept = min(config.average, run.step / (run.step + 10))
         now = run.model.state_dict()
         with torch.no_grad():
@@ -175,22 +176,24 @@ def train(
 
 
 def start_run(config: TrainingConfig) -> Run:
-    """A network that is as `config.start`, or untrained, the same for the same seed.
+    """A network that does what `config.start` does, or untrained, the same for the same seed.
 
-    Raises: ConfigError if there are no such weights, or their network is of other sizes.
+    Raises: ConfigError if there are no such weights, or their network cannot grow into this one.
     """
     import torch
 
     fix_threads()
     torch.manual_seed(config.seed)
-    model = build_sam(SIZES).train()
+    blocks = tuple(range(config.depth))
+    sizes = replace(SIZES, depth=config.depth, global_blocks=blocks)
+    model = build_sam(sizes).train()
     torch.nn.init.trunc_normal_(model.image_encoder.pos_embed, std=0.02)  # SAM's begins at 0
     if config.start:
         path = Path(config.start)
         try:
-            model.load_state_dict(load_sam(path)[0].state_dict())
+            _begin_with(model, load_sam(path)[0])
         except RuntimeError as error:
-            raise bad_weights(path, f"a SAM of the sizes that are trained, {SIZES}") from error
+            raise bad_weights(path, f"a SAM that can grow into {sizes}") from error
     averaged = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     decay = [weight for weight in model.parameters() if weight.ndim > 1]
     rest = [weight for weight in model.parameters() if weight.ndim <= 1]
@@ -199,6 +202,23 @@ def start_run(config: TrainingConfig) -> Run:
         groups, lr=config.lr, betas=(0.9, 0.98), weight_decay=config.weight_decay
     )
     return Run(model, averaged, optimizer, 0, [])
+
+
+def _begin_with(model: Any, earlier: Any) -> None:
+    """Copies a network of as many blocks or fewer; the others add nothing until they are trained.
+
+    Raises: RuntimeError if it is no such network.
+    """
+    import torch
+
+    blocks, num = model.image_encoder.blocks, len(earlier.image_encoder.blocks)
+    model.image_encoder.blocks = blocks[:num]
+    model.load_state_dict(earlier.state_dict())
+    model.image_encoder.blocks = blocks
+    for block in blocks[num:]:
+        for last in (block.attn.proj, block.mlp.lin2):
+            torch.nn.init.zeros_(last.weight)
+            torch.nn.init.zeros_(last.bias)
 
 
 def load_run(path: Path, config: TrainingConfig) -> Run:

@@ -34,6 +34,7 @@ from ilv_dataset.formats.example import parse_example
 from ilv_dataset.formats.features import decode_features
 from ilv_dataset.formats.tfrecord import RawRecord, read_records
 from ilv_dataset.hits import cut_crop, make_candidate
+from ilv_dataset.masks import FrameMasks
 from ilv_dataset.matching import match_class, parse_name
 from ilv_dataset.models import yolo
 from ilv_dataset.models.grabcut import GrabCutSegmenter
@@ -154,7 +155,7 @@ def _moved_cases(episodes: Sequence[Sequence[Frame]]) -> Iterator[tuple[float, C
                     round_boxes(box),
                     np.ones(1, np.float32),
                     np.zeros(1, int),
-                    np.asarray(cut.masks),
+                    FrameMasks.of(np.asarray(cut.masks)),
                 )
                 asked = [_phrase(parse_name(truth.names[row]).head)]
                 case = _case(

@@ -12,6 +12,7 @@ import sources
 from ilv_dataset.formats import files
 from ilv_dataset.grammar import parse_instruction
 from ilv_dataset.jobs import Job
+from ilv_dataset.masks import FrameMasks
 from ilv_dataset.planning import ConvertOptions, plan_job
 from ilv_dataset.records import Detections, Frame, Phrase
 from ilv_dataset.selection import ShardPlan
@@ -43,7 +44,9 @@ def fixed_detections(frame: Frame, num_queries: int) -> Detections:
     masks = np.zeros((num_queries, *frame.image.shape[:2]), np.bool_)
     for mask, start in zip(masks, starts, strict=True):
         mask[start : start + 48, start : start + 48] = True
-    return Detections(boxes, np.ones(num_queries, np.float32), np.arange(num_queries), masks)
+    return Detections(
+        boxes, np.ones(num_queries, np.float32), np.arange(num_queries), FrameMasks.of(masks)
+    )
 
 
 def make_job(source: sources.Source, out: Path) -> Job:

@@ -444,7 +444,7 @@ def test_yolo_takes_odd_frames(weights, name):
     assert (candidates.boxes_xyxy <= [width, height, width, height]).all()
     (found,) = detector([Frame("image", 0, image)], [make_phrases("bowl", "x" * 500)])
     assert 1 in found.reasons
-    assert found.masks is None or found.masks.shape[1:] == (height, width)
+    assert found.masks is None or found.masks.shape[1:] == (height, width)  # None: no bowl there
 
 
 # --- yolo-world

@@ -81,6 +81,7 @@ def assert_equal(one, other):
     np.testing.assert_allclose(one.boxes_xyxy, other.boxes_xyxy, atol=0.11)
     np.testing.assert_allclose(one.scores, other.scores, atol=0.0011)
     np.testing.assert_array_equal(one.query_indices, other.query_indices)
+    np.testing.assert_array_equal(np.asarray(one.masks), np.asarray(other.masks))
 
 
 def test_answers_are_those_of_ultralytics_predictor(detector):
@@ -129,6 +130,14 @@ def test_each_image_is_answered_from_its_own_phrases_alone(detector):
     assert_equal(first[0], detector(frames[:1], [few])[0])
     assert len(first[0].scores) > 0
     assert first[0].masks.shape == (len(first[0].scores), 90, 120)
+
+
+def test_a_phrase_is_answered_the_same_whatever_else_is_asked(detector):
+    assert detector.is_independent
+    (alone,) = detector([noise(90, 120)], [make_phrases("red mug")])
+    (among,) = detector([noise(90, 120)], [make_phrases("red mug", "pot", "cup")])
+    assert len(alone.scores) > 0
+    assert_equal(alone, among.take(np.flatnonzero(among.query_indices == 0)))
 
 
 def test_two_mentions_of_one_query_get_the_same_boxes_and_masks(detector):

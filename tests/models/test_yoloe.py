@@ -22,6 +22,7 @@ from random_weights import (
 
 from ilv_dataset.boxes import choose_boxes
 from ilv_dataset.errors import ConfigError
+from ilv_dataset.masks import mask_boxes_xyxy
 from ilv_dataset.models import yoloe
 from ilv_dataset.models.open_vocabulary import best_of_texts, hand_out
 from ilv_dataset.models.yoloe import YoloeDetector
@@ -95,6 +96,16 @@ def test_masks_are_of_the_frame_and_inside_their_boxes(detector):
         assert rows.max() < np.ceil(y1)
 
 
+def test_a_phrase_is_answered_the_same_whatever_else_is_asked(detector):
+    assert detector.is_independent
+    (alone,) = detector([noise(90, 120)], [make_phrases("red mug")])
+    (among,) = detector([noise(90, 120)], [make_phrases("red mug", "pot", "cup")])
+    mine = among.take(np.flatnonzero(among.query_indices == 0))
+    assert len(alone.scores) > 0
+    assert_same_detections(alone, mine)
+    np.testing.assert_array_equal(np.asarray(alone.masks), np.asarray(mine.masks))
+
+
 def test_two_mentions_of_one_query_get_the_same_boxes(detector):
     (found,) = detector([noise(90, 120)], [make_phrases("cup", "cup")])
     half = len(found.scores) // 2
@@ -134,6 +145,7 @@ def test_odd_frames_are_taken(detector, name):
     (found,) = detector([frame], [make_phrases("cup", "x" * 500)])
     height, width = frame.image.shape[:2]
     assert (found.boxes_xyxy <= [width, height, width, height]).all()
+    assert (found.masks is not None) == detector.has_masks
     assert found.masks is None or found.masks.shape[1:] == (height, width)
 
 
@@ -147,7 +159,11 @@ def test_huge_frames_and_many_phrases_keep_boxes_and_masks_of_all(weights, monke
     answered = {*found.query_indices.tolist(), *found.reasons}
     assert "absent" not in {c.reason for c in choose_boxes(found, phrases)}
     assert answered == set(range(num))
-    assert found.masks.shape == (len(found.scores), side, side)
+    masks, boxes = [*found.masks], found.boxes_xyxy
+    assert all(mask.any() and mask.shape == (side, side) for mask in masks)
+    seen = mask_boxes_xyxy(masks)
+    assert (seen[:, :2] >= np.floor(boxes[:, :2])).all()
+    assert (seen[:, 2:] <= np.ceil(boxes[:, 2:])).all()
 
 
 def test_a_frame_without_queries_is_not_looked_at(weights):
@@ -297,3 +313,5 @@ def test_hand_out_gives_queries_of_one_text_the_same_boxes():
     indices, rows = hand_out(queries, np.array([1, 0, 0]))
     assert indices.tolist() == [0, 0, 1, 2, 2]
     assert rows.tolist() == [1, 2, 0, 1, 2]
+    indices, rows = hand_out([], np.array([], np.int64))
+    assert (indices.tolist(), rows.tolist()) == ([], [])

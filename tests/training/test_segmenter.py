@@ -43,8 +43,8 @@ TINY = SamSizes(
     depth=2,
     heads=2,
     mlp_ratio=2.0,
-    window=4,
-    global_blocks=(1,),
+    window=0,
+    global_blocks=(),
     prompt_width=32,
     mask_channels=4,
     num_masks=1,
@@ -53,7 +53,7 @@ TINY = SamSizes(
     quality_depth=2,
     quality_width=24,
 )
-CONFIG = TrainingConfig(steps=30, batch=8, workers=1, lr=2e-3, warmup=3, average=0.9)
+CONFIG = TrainingConfig(depth=2, steps=30, batch=8, workers=1, lr=2e-3, warmup=3, average=0.9)
 
 
 def make_scene(seed: int = 0) -> TrainingScene:
@@ -283,11 +283,31 @@ def test_a_run_begins_with_the_weights_of_an_earlier_one(folder):
         segmenter.start_run(replace(CONFIG, start="none.safetensors"))
 
 
-def test_weights_of_another_size_to_begin_with_are_refused(folder, monkeypatch):
+def test_blocks_that_the_earlier_weights_lack_change_nothing_until_they_are_trained(folder):
+    import torch
+
+    few = segmenter.start_run(CONFIG)
+    path = segmenter.export_run(few, folder / "out")
+    few = segmenter.start_run(replace(CONFIG, start=str(path)))
+    run = segmenter.start_run(replace(CONFIG, start=str(path), depth=4))
+    pixels = torch.rand(2, 3, 32, 32)
+    with torch.inference_mode():
+        before = few.model.image_encoder(pixels)
+        torch.testing.assert_close(run.model.image_encoder(pixels), before, rtol=0, atol=0)
+    losses(run, SceneFolder(folder), CONFIG, 3)
+    with torch.inference_mode():
+        blocks = run.model.image_encoder.blocks
+        lasts = [last.weight for block in blocks for last in (block.attn.proj, block.mlp.lin2)]
+        assert all(weight.abs().max() > 0 for weight in lasts)
+        assert not torch.equal(run.model.image_encoder(pixels), before)
+
+
+@pytest.mark.parametrize(("width", "depth"), [(16, 2), (32, 1)])
+def test_weights_of_another_size_to_begin_with_are_refused(folder, monkeypatch, width, depth):
     path = segmenter.export_run(segmenter.start_run(CONFIG), folder / "out")
-    monkeypatch.setattr(segmenter, "SIZES", replace(TINY, width=16))
-    with pytest.raises(ConfigError, match=r"safetensors is not a SAM of the sizes") as caught:
-        segmenter.start_run(replace(CONFIG, start=str(path)))
+    monkeypatch.setattr(segmenter, "SIZES", replace(TINY, width=width))
+    with pytest.raises(ConfigError, match=r"safetensors is not a SAM that can grow") as caught:
+        segmenter.start_run(replace(CONFIG, start=str(path), depth=depth))
     assert "\n" not in str(caught.value)
 
 
@@ -307,6 +327,7 @@ def test_a_run_that_goes_on_needs_no_weights_to_begin_with(folder):
         ({"batch": 0}, "--batch must be a multiple of --workers, got 0 and 2"),
         ({"workers": 0}, "--workers must be at least 1, got 0"),
         ({"warmup": 0}, "--warmup must be at least 1, got 0"),
+        ({"depth": 0}, "--depth must be at least 1, got 0"),
         ({"steps": 0}, "--steps must be at least 1, got 0"),
     ],
 )
