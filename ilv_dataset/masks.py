@@ -92,8 +92,8 @@ def cut_mask(mask: np.ndarray, *, left_top: tuple[int, int] = (0, 0)) -> MaskWin
 def cut_logits(logits: np.ndarray, *, size_wh: tuple[int, int], box: Sequence[float]) -> MaskWindow:
     """Cuts the mask inside a box out of logits (h, w) float32 of a whole frame.
 
-    It is where they are over 0, enlarged to the frame bilinearly as `cv2.resize` does it; no more
-    of them than the box is enlarged. A box without an inside gets an empty mask.
+    It is where they are over 0 once enlarged to the frame, bilinearly as `cv2.resize` does it;
+    only what the box shows is enlarged. A box without an inside gets an empty mask.
 
     Args:
         box: x0, y0, x1, y1 in pixels of the frame, inside of it; widened to whole pixels.

@@ -11,7 +11,7 @@ from itertools import groupby
 
 import numpy as np
 
-from ilv_dataset.boxes import AREA_MAX_SHARE, box_areas_px
+from ilv_dataset.boxes import are_too_large
 from ilv_dataset.hits import Hit, cut_crop, make_candidate, settle_hits
 from ilv_dataset.key_points import is_inside, spread
 from ilv_dataset.masks import mask_boxes_xyxy
@@ -119,8 +119,8 @@ def _segment(
 
 
 def _is_too_large(mask: np.ndarray) -> bool:
-    share = float(box_areas_px(mask_boxes_xyxy(mask[None]))[0]) / mask.size
-    return share > AREA_MAX_SHARE
+    size_wh = (mask.shape[1], mask.shape[0])
+    return bool(are_too_large(mask_boxes_xyxy(mask[None]), size_wh=size_wh)[0])
 
 
 def _size_wh(image: np.ndarray) -> tuple[int, int]:
