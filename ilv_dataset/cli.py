@@ -21,14 +21,13 @@ from ilv_dataset.command_options import (
     llm_options,
     run_options,
 )
-from ilv_dataset.errors import IlvError
+from ilv_dataset.errors import INTERRUPTED, IlvError
 from ilv_dataset.models_command import models
 from ilv_dataset.rollout_command import rollout
 from ilv_dataset.train_command import train
 
 # Every import below a command is made there: `ilv --help` answers in a tenth of a second.
 
-_INTERRUPTED = 130  # Source: shells, 128 + SIGINT
 _RESUMING = dict.fromkeys(
     ("convert", "parse", "ground", "write", "models", "train"),
     "; the same command goes on where it was",
@@ -47,7 +46,7 @@ class Group(click.Group):
             raise click.ClickException(" ".join(str(error).split())) from error
         except KeyboardInterrupt:
             click.echo(f"interrupted{_RESUMING.get(ctx.invoked_subcommand or '', '')}", err=True)
-            ctx.exit(_INTERRUPTED)
+            ctx.exit(INTERRUPTED)
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})

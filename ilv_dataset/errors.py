@@ -1,5 +1,7 @@
 """The errors of this package; the command line shows each as one line."""
 
+INTERRUPTED = 130  # the exit status of a command that Ctrl-C ends; source: shells, 128 + SIGINT
+
 
 class IlvError(Exception):
     """Base of all errors that a user can mend; every other exception is a bug and traces."""

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import atexit
 import itertools
 import logging
 import os
 import re
 import shlex
 import sys
+import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
@@ -25,7 +28,6 @@ OWN_RUNNERS = (DEFAULT_RUNNER, "DirectRunner")  # run by FnApiRunner, in this pr
 LOCAL_RUNNERS = (*OWN_RUNNERS, "BundleBasedDirectRunner", "PrismRunner")
 # A worker in another process hands its errors over as the text of a traceback.
 _OWN_ERROR = re.compile(r"ilv_dataset\.errors\.(\w+): (.*?)(?: \[while running [^\n]*)?$", re.M)
-_INTERRUPT = re.compile(r"^(RuntimeError: )?KeyboardInterrupt\b", re.M)
 _WHILE_RUNNING = re.compile(r" \[while running '[^']*'\]")
 
 
@@ -39,24 +41,55 @@ def runner_name(beam_args: Sequence[str]) -> str:
 def run_graph(build: Callable[[beam.Pipeline], object], beam_args: Sequence[str]) -> None:
     """Builds and runs one graph, and waits until it is through.
 
-    Raises: IlvError as a worker raised it; anything else is a bug and traces.
+    Raises: IlvError as a worker raised it; KeyboardInterrupt, after which this process should end;
+        anything else is a bug and traces.
     """
     logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
     runner, flags = _choose_runner(beam_args)
-    try:
+
+    def run() -> None:
         with beam.Pipeline(runner=runner, options=PipelineOptions(flags)) as root:
             build(root)
+
+    try:
+        if runner is None:
+            run()
+        else:
+            _run_apart(run)
     except errors.IlvError as error:
         raise type(error)(_WHILE_RUNNING.sub("", str(error))) from error
     except RuntimeError as error:
         # What was raised in the end: an error of ours that led to a bug must not hide it.
-        last = str(error).rpartition("Traceback (most recent call last)")[2]
-        if _INTERRUPT.search(last):
-            raise KeyboardInterrupt from error
-        found = _OWN_ERROR.search(last)
+        found = _OWN_ERROR.search(str(error).rpartition("Traceback (most recent call last)")[2])
         if not found:
             raise
         raise getattr(errors, found[1])(found[2]) from error
+
+
+def _run_apart(run: Callable[[], None]) -> None:
+    """Runs something of Beam in a thread of its own, where Ctrl-C does not break into it.
+
+    Broken off where it starts a worker or holds a lock, Beam waits for that worker for ever, and
+    so does Python when it exits. What is written is safe: a run that is killed resumes as well.
+
+    Raises: what it raises; KeyboardInterrupt at once, and the exit of this process waits for
+        nothing then. Its workers end with it.
+    """
+    done: Future[None] = Future()
+
+    def work() -> None:
+        try:
+            run()
+            done.set_result(None)
+        except BaseException as error:  # noqa: BLE001, it is raised where it is waited for
+            done.set_exception(error)
+
+    threading.Thread(target=work, daemon=True).start()
+    try:
+        done.result()
+    except KeyboardInterrupt:
+        atexit.register(os._exit, errors.INTERRUPTED)
+        raise
 
 
 def check_flags(beam_args: Sequence[str]) -> None:

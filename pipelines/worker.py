@@ -22,22 +22,24 @@ def main() -> None:
     A launcher that is killed takes no worker with it; one that went on would write beside the
     run that resumes.
     """
+    threading.Thread(target=_die_with, args=(int(os.environ[LAUNCHER]),), daemon=True).start()
     logging.disable(logging.ERROR)  # a worker logs every step it takes; errors go to the launcher
+    import grpc
     from apache_beam.runners.worker import sdk_worker_main
 
-    threading.Thread(target=_die_with, args=(int(os.environ[LAUNCHER]),), daemon=True).start()
     # An error of a shard reaches the launcher; Beam prints its traceback here as well.
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):  # noqa: PTH123
-        sdk_worker_main.main(sys.argv)
+        try:
+            sdk_worker_main.main(sys.argv)
+        except grpc.RpcError:  # the launcher is gone, and nobody is left to tell
+            os._exit(1)
 
 
 def _die_with(launcher: int) -> None:
-    while True:
-        try:
-            os.kill(launcher, 0)  # asks whether it is there, and does no more
-        except ProcessLookupError:
-            os._exit(1)
+    # Another takes its place as the parent at once; its number may stay, as that of a zombie.
+    while os.getppid() == launcher:
         time.sleep(_LOOK_EVERY_S)
+    os._exit(1)
 
 
 if __name__ == "__main__":

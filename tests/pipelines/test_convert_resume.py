@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 from builders import (
@@ -75,14 +76,9 @@ def states(out):
 
 def kill_at(data, out, stage, count):
     """Starts a run and kills it when a stage has committed so many shards."""
-    markers = out / DATASET / VERSION / ".state" / stage
     with subprocess.Popen(command(data, out), stderr=subprocess.DEVNULL) as process:
-        while process.poll() is None:
-            if len(list(markers.glob("*.json"))) >= count:
-                process.kill()
-                break
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(timeout=0.002)
+        wait_for_shards(process, out, stage, count)
+        process.kill()
     return process.returncode
 
 
@@ -339,9 +335,11 @@ def test_two_runs_at_once_is_one_line(data, tmp_path):
     )
 
 
+@pytest.mark.parametrize("stage", ["parse", "ground"])
 @pytest.mark.parametrize("workers", [1, 2])
-def test_ctrl_c_is_one_line_and_the_same_command_goes_on(data, uninterrupted, tmp_path, workers):
-    markers = tmp_path / DATASET / VERSION / ".state" / "parse"
+def test_ctrl_c_is_one_line_and_the_same_command_goes_on(
+    data, uninterrupted, tmp_path, workers, stage
+):
     arguments = command(data, tmp_path, "--", f"--direct_num_workers={workers}")
     with subprocess.Popen(
         arguments,
@@ -351,11 +349,9 @@ def test_ctrl_c_is_one_line_and_the_same_command_goes_on(data, uninterrupted, tm
         # Where the tests run in the background, Ctrl-C is ignored, and that is handed down.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
-        while process.poll() is None and not list(markers.glob("*.json")):
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(timeout=0.002)
+        wait_for_shards(process, tmp_path, stage, NUM_SHARDS if stage == "ground" else 1)
         os.killpg(process.pid, signal.SIGINT)  # what a terminal sends: to the workers as well
-        _, stderr = process.communicate()
+        stderr = stderr_of(process)
     assert process.returncode == 130
     assert stderr.splitlines()[-1] == "interrupted; the same command goes on where it was"
     assert "Traceback" not in stderr
@@ -363,17 +359,67 @@ def test_ctrl_c_is_one_line_and_the_same_command_goes_on(data, uninterrupted, tm
     assert read_tree(tmp_path) == uninterrupted
 
 
-def test_no_worker_outlives_its_launcher(data, tmp_path):
+def test_ctrl_c_ends_a_run_at_once_whatever_beam_waits_for(data, tmp_path):
+    """A worker that never answers is what Beam would wait for, for ever."""
+    psutil = pytest.importorskip("psutil")
+    arguments = command(data, tmp_path, "--", "--direct_num_workers=2")
+    with subprocess.Popen(
+        arguments,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as process:
+        workers = wait_for_workers(psutil, process)
+        for worker in workers:
+            worker.suspend()
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(timeout=10)
+        finally:
+            for worker in workers:
+                worker.resume()
+            _, alive = psutil.wait_procs(workers, timeout=10)
+            stderr = stderr_of(process)
+    assert (process.returncode, alive) == (130, [])
+    assert stderr.splitlines()[-1] == "interrupted; the same command goes on where it was"
+
+
+@pytest.mark.parametrize("moment", ["starting", "working"])
+def test_no_worker_outlives_its_launcher(data, tmp_path, moment):
     """A worker that went on would write into the folder of the next run."""
     psutil = pytest.importorskip("psutil")
-    markers = tmp_path / DATASET / VERSION / ".state" / "parse"
     arguments = command(data, tmp_path, "--", "--direct_num_workers=2")
-    with subprocess.Popen(arguments, stderr=subprocess.DEVNULL) as process:
-        while process.poll() is None and not list(markers.glob("*.json")):
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(timeout=0.002)
-        workers = psutil.Process(process.pid).children(recursive=True)
+    with subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True) as process:
+        workers = wait_for_workers(psutil, process)
+        if moment == "working":
+            wait_for_shards(process, tmp_path, "parse", 1)
         process.kill()
-    assert workers
-    _, alive = psutil.wait_procs(workers, timeout=10)
-    assert alive == []
+        # Nobody has asked for the launcher's exit status: its number is still taken.
+        _, alive = psutil.wait_procs(workers, timeout=10)
+        assert alive == []
+        assert "Traceback" not in stderr_of(process)
+
+
+def wait_for_shards(process, out, stage, count):
+    """Waits until a stage has committed so many shards, or the run is over."""
+    markers = out / DATASET / VERSION / ".state" / stage
+    while process.poll() is None and len(list(markers.glob("*.json"))) < count:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=0.002)
+
+
+def wait_for_workers(psutil, process):
+    """Waits until both worker processes of a run are there."""
+    workers = []
+    while process.poll() is None and len(workers) < 2:
+        workers = psutil.Process(process.pid).children(recursive=True)
+        time.sleep(0.01)
+    return workers
+
+
+def stderr_of(process):
+    """What a process that is about to end has said; one that does not end is killed."""
+    try:
+        return process.communicate(timeout=30)[1]
+    finally:
+        process.kill()

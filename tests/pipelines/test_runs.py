@@ -32,15 +32,6 @@ def test_an_error_of_a_worker_process_comes_back_as_it_was(place):
         run_graph(reported(OURS + place), ())
 
 
-def interrupt(_):
-    raise KeyboardInterrupt
-
-
-def test_an_interrupt_comes_back_as_it_was():
-    with pytest.raises(KeyboardInterrupt):
-        run_graph(lambda root: root | beam.Create(["a"]) | beam.Map(interrupt), ())
-
-
 def test_the_last_of_chained_errors_counts():
     last = "\n\nThe above:\n\nTraceback (most recent call last):\nilv_dataset.errors.ConfigError: b"
     with pytest.raises(ConfigError, match=r"^b$"):
