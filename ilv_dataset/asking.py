@@ -1,7 +1,8 @@
 """Asks a model about many items at once: each is answered, asked once more, or given up.
 
-Everything accepted is in the cache the moment its reply comes, so a run that is stopped goes on
-where it was. What an item is, a task says: a text, or a picture and its name.
+Everything accepted is in the cache before another request takes the place of its own, so a run
+that is killed asks again what was under way, and no more. What an item is, a task says: a text,
+or a picture and its name.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any, Protocol, TypeVar
 
 from ilv_dataset.errors import EndpointError, IlvError, ReplyError
 from ilv_dataset.fields import REPLY_FAULTS
+from ilv_dataset.formats import files
 from ilv_dataset.models.chat import Chat
 from ilv_dataset.models.chat_bodies import Content, Reply
 from ilv_dataset.prompts import Prompt
@@ -92,8 +94,7 @@ async def ask_items(
             give_up(task.key(item), last, chat, cache)
         on_settled(1)
 
-    # The chat bounds what is under way; the others read replies and get requests ready.
-    num_workers = 2 * chat.options.concurrency
+    num_workers = chat.options.concurrency
     await _in_parallel(ask_first, split_requests(items, task, items_per_request), num_workers)
     await _in_parallel(ask_last, iter(again), num_workers)
 
@@ -123,7 +124,8 @@ async def ask_once(
     """Asks one request; returns the items whose answers are no good, and why."""
     try:
         reply = await chat.ask(task.prompt, task.content(batch, reasons))
-        return await asyncio.to_thread(read_reply, task, batch, reply, cache)
+        async with chat.reading:
+            return await asyncio.to_thread(read_reply, task, batch, reply, cache)
     except ReplyError as error:
         return [(item, error) for item in batch]
 
@@ -154,6 +156,7 @@ def read_reply(
     """
     found = decode_items(reply.text)
     faults: list[tuple[T, ReplyError]] = []
+    kept: list[tuple[str, dict[str, Any]]] = []
     for position, item in enumerate(batch):
         try:
             if position + 1 not in found:
@@ -163,7 +166,8 @@ def read_reply(
             faults.append((item, error))
         else:
             key = task.key(item)
-            cache.write(key, {"asked": key, **answer, **_share(reply, position, len(batch))})
+            kept.append((key, {"asked": key, **answer, **_share(reply, position, len(batch))}))
+    files.map_files(lambda one: cache.write(*one), kept, root=cache.folder)
     return faults
 
 

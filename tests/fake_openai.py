@@ -286,17 +286,19 @@ class FakeOpenAi:
         return self._batches.reply(method, url, content_type, body)
 
     def _chat(self, body: Json, authorization: str) -> Reply:
+        leaves_at = time.monotonic() + self.latency_s
         with self._lock:
             self.num_requests += 1
             self.num_concurrent += 1
             self.max_concurrent = max(self.max_concurrent, self.num_concurrent)
             self.record(self.requests, CHAT, body, authorization)
         try:
-            if self.latency_s:
-                self.stopped.wait(self.latency_s)
             self._check_key(authorization)
             return self.complete(body)
-        finally:  # before the reply leaves, so that the client's next one is not counted with it
+        finally:
+            if self.latency_s:  # what the answer took to make is part of it
+                self.stopped.wait(leaves_at - time.monotonic())
+            # Before the reply leaves, so that the client's next one is not counted with it.
             with self._lock:
                 self.num_concurrent -= 1
 
