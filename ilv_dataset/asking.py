@@ -1,8 +1,9 @@
 """Asks a model about many items at once: each is answered, asked once more, or given up.
 
-Everything accepted is in the cache before another request takes the place of its own, so a run
-that is killed asks again what was under way, and no more. What an item is, a task says: a text,
-or a picture and its name.
+Everything accepted is in the cache as soon as its reply is read, so a run that is killed asks again
+what had no good answer yet, what was under way, and what was being read: these two are at most as
+many requests as `ask_items` has workers. What an item is, a task says: a text, or a picture and its
+name.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from typing import Any, Protocol, TypeVar
 
 from ilv_dataset.errors import EndpointError, IlvError, ReplyError
 from ilv_dataset.fields import REPLY_FAULTS
-from ilv_dataset.formats import files
 from ilv_dataset.models.chat import Chat
 from ilv_dataset.models.chat_bodies import Content, Reply
 from ilv_dataset.prompts import Prompt
@@ -94,7 +94,8 @@ async def ask_items(
             give_up(task.key(item), last, chat, cache)
         on_settled(1)
 
-    num_workers = chat.options.concurrency
+    # The chat bounds what is under way; the others read replies and get requests ready.
+    num_workers = 2 * chat.options.concurrency
     await _in_parallel(ask_first, split_requests(items, task, items_per_request), num_workers)
     await _in_parallel(ask_last, iter(again), num_workers)
 
@@ -124,8 +125,7 @@ async def ask_once(
     """Asks one request; returns the items whose answers are no good, and why."""
     try:
         reply = await chat.ask(task.prompt, task.content(batch, reasons))
-        async with chat.reading:
-            return await asyncio.to_thread(read_reply, task, batch, reply, cache)
+        return await asyncio.to_thread(read_reply, task, batch, reply, cache)
     except ReplyError as error:
         return [(item, error) for item in batch]
 
@@ -155,8 +155,8 @@ def read_reply(
     Raises: ReplyError where nothing of it is; StorageError.
     """
     found = decode_items(reply.text)
+    answers: dict[str, dict[str, Any]] = {}
     faults: list[tuple[T, ReplyError]] = []
-    kept: list[tuple[str, dict[str, Any]]] = []
     for position, item in enumerate(batch):
         try:
             if position + 1 not in found:
@@ -166,8 +166,8 @@ def read_reply(
             faults.append((item, error))
         else:
             key = task.key(item)
-            kept.append((key, {"asked": key, **answer, **_share(reply, position, len(batch))}))
-    files.map_files(lambda one: cache.write(*one), kept, root=cache.folder)
+            answers[key] = {"asked": key, **answer, **_share(reply, position, len(batch))}
+    cache.write_all(answers)
     return faults
 
 

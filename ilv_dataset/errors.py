@@ -1,4 +1,4 @@
-"""The errors of this package; the command line shows each as one line."""
+"""The errors of this package, each one line on the command line, and the status of Ctrl-C."""
 
 INTERRUPTED = 130  # the exit status of a command that Ctrl-C ends; source: shells, 128 + SIGINT
 

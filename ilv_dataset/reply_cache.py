@@ -51,6 +51,13 @@ class ReplyCache:
             return None
         return answer if isinstance(answer, dict) else None
 
+    def write_all(self, answers: Mapping[str, Mapping[str, Any]]) -> None:
+        """Keeps answers, by what was asked.
+
+        Raises: StorageError.
+        """
+        files.map_files(lambda one: self.write(*one), answers.items(), root=self.folder)
+
     def write(self, asked: str, answer: Mapping[str, Any]) -> None:
         """Keeps an answer; what a killed process leaves half-written is never seen.
 

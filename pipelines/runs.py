@@ -7,12 +7,12 @@ import atexit
 import itertools
 import logging
 import os
+import queue
 import re
 import shlex
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
@@ -28,6 +28,9 @@ OWN_RUNNERS = (DEFAULT_RUNNER, "DirectRunner")  # run by FnApiRunner, in this pr
 LOCAL_RUNNERS = (*OWN_RUNNERS, "BundleBasedDirectRunner", "PrismRunner")
 # A worker in another process hands its errors over as the text of a traceback.
 _OWN_ERROR = re.compile(r"ilv_dataset\.errors\.(\w+): (.*?)(?: \[while running [^\n]*)?$", re.M)
+_WORKER_THREAD = "run_worker"  # Source: apache_beam, fn_api_runner/worker_handlers.py
+_IF_LOST = "memory may have run out: try fewer --direct_num_workers; the same command goes on"
+_left_behind: list[int] = []  # the exit status, once a thread of Beam's is left to itself
 _WHILE_RUNNING = re.compile(r" \[while running '[^']*'\]")
 
 
@@ -41,8 +44,8 @@ def runner_name(beam_args: Sequence[str]) -> str:
 def run_graph(build: Callable[[beam.Pipeline], object], beam_args: Sequence[str]) -> None:
     """Builds and runs one graph, and waits until it is through.
 
-    Raises: IlvError as a worker raised it; KeyboardInterrupt, after which this process should end;
-        anything else is a bug and traces.
+    Raises: IlvError as a worker raised it, or where one is gone; KeyboardInterrupt; anything else
+        is a bug and traces. Once it is left behind, no other graph can be run in this process.
     """
     logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
     runner, flags = _choose_runner(beam_args)
@@ -67,29 +70,56 @@ def run_graph(build: Callable[[beam.Pipeline], object], beam_args: Sequence[str]
 
 
 def _run_apart(run: Callable[[], None]) -> None:
-    """Runs something of Beam in a thread of its own, where Ctrl-C does not break into it.
+    """Runs something of Beam in a thread of its own, and waits for no more than can come.
 
-    Broken off where it starts a worker or holds a lock, Beam waits for that worker for ever, and
-    so does Python when it exits. What is written is safe: a run that is killed resumes as well.
+    Broken off by Ctrl-C where it starts a worker or holds a lock, Beam waits for that worker for
+    ever; nor does it see that a worker is gone. Then it is left behind, as by a kill: what is
+    written is safe, and the workers end with this process. Python does not wait for it, for the
+    threads that a daemon starts are daemons too.
 
-    Raises: what it raises; KeyboardInterrupt at once, and the exit of this process waits for
-        nothing then. Its workers end with it.
+    Raises: what it raises; KeyboardInterrupt; IlvError where a worker is gone.
     """
-    done: Future[None] = Future()
+    if _left_behind:
+        raise errors.IlvError("a run that was broken off is at work in this process; start another")
+    ends: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
 
     def work() -> None:
         try:
             run()
-            done.set_result(None)
-        except BaseException as error:  # noqa: BLE001, it is raised where it is waited for
-            done.set_exception(error)
+            ends.put(None)
+        except BaseException as error:  # noqa: BLE001, it is raised below
+            ends.put(error)
 
-    threading.Thread(target=work, daemon=True).start()
+    def note_lost(args: threading.ExceptHookArgs) -> None:
+        if args.thread is not None and args.thread.name == _WORKER_THREAD:
+            ends.put(_LostWorkerError(f"{args.exc_value}; {_IF_LOST}"))
+        elif not (_left_behind or args.exc_type.__module__.startswith("grpc")):  # a lost worker's
+            usual(args)
+
+    usual, threading.excepthook = threading.excepthook, note_lost
     try:
-        done.result()
+        threading.Thread(target=work, daemon=True).start()
+        error = ends.get()
     except KeyboardInterrupt:
-        atexit.register(os._exit, errors.INTERRUPTED)
+        _left_behind.append(errors.INTERRUPTED)
         raise
+    if isinstance(error, _LostWorkerError):
+        _left_behind.append(1)
+        raise errors.IlvError(str(error)) from error
+    threading.excepthook = usual
+    if error is not None:
+        raise error
+
+
+@atexit.register
+def _end_beside_threads() -> None:
+    """Ends a process that leaves Beam behind: finalizing beside its threads may crash."""
+    if _left_behind:
+        os._exit(_left_behind[0])
+
+
+class _LostWorkerError(Exception):
+    """A worker process is gone before its time."""
 
 
 def check_flags(beam_args: Sequence[str]) -> None:

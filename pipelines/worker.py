@@ -24,15 +24,15 @@ def main() -> None:
     """
     threading.Thread(target=_die_with, args=(int(os.environ[LAUNCHER]),), daemon=True).start()
     logging.disable(logging.ERROR)  # a worker logs every step it takes; errors go to the launcher
-    import grpc
     from apache_beam.runners.worker import sdk_worker_main
 
-    # An error of a shard reaches the launcher; Beam prints its traceback here as well.
-    with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):  # noqa: PTH123
-        try:
+    try:
+        # An error of a shard reaches the launcher; Beam prints its traceback here as well.
+        with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):  # noqa: PTH123
             sdk_worker_main.main(sys.argv)
-        except grpc.RpcError:  # the launcher is gone, and nobody is left to tell
-            os._exit(1)
+    except Exception:
+        time.sleep(2 * _LOOK_EVERY_S)  # where it is the launcher that is gone, this ends here
+        raise
 
 
 def _die_with(launcher: int) -> None:

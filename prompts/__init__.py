@@ -18,7 +18,7 @@ class Prompt:
     text: str
     schema: str  # JSON, of the reply
 
-    @functools.cached_property
+    @property
     def digest(self) -> str:
         """16 hexadecimal digits of the texts, for cache keys and for the rows."""
         return hashlib.sha256(f"{self.text}\0{self.schema}".encode()).hexdigest()[:16]

@@ -85,8 +85,6 @@ class Chat:
         )
         self._settling = asyncio.Lock()
         self._slots = asyncio.Semaphore(self.options.concurrency)
-        # Replies that come at once and are read at once are all late; in turn, only the last is.
-        self.reading = asyncio.Lock()
         self._clock = asyncio.get_running_loop().time
         self._alive_at = self._paused_until = self._clock()
         return self

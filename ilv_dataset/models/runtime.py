@@ -117,6 +117,7 @@ class BatchSize:
         """
         import torch
 
+        torch.set_num_threads(1)  # each thread has a count of its own: see fix_threads
         results: list[R] = []
         while len(results) < len(items):
             part = items[len(results) : len(results) + self.size]

@@ -333,7 +333,7 @@ def test_the_key_does_not_travel_to_the_workers(data, out, monkeypatch):
         assert not holds_key(content)
 
 
-def test_a_run_that_is_killed_asks_again_only_what_was_under_way(tmp_path, out):
+def test_a_run_that_is_killed_asks_again_only_what_was_under_way_or_being_read(tmp_path, out):
     texts = [f"put the red cup into bowl {number}" for number in range(60)]
     shards = [[make_episode(1, instruction=text) for text in texts]]
     data = write_tfds_folder(tmp_path / "data", {"train": shards})
@@ -348,13 +348,13 @@ def test_a_run_that_is_killed_asks_again_only_what_was_under_way(tmp_path, out):
         assert process.returncode == -9
         time.sleep(0.1)  # what was under way is counted, and answered to nobody
         num_before = server.num_requests
-        assert 14 <= num_before <= 20
+        assert 14 <= num_before <= 20  # of 2 items each
         assert ilv("parse", data, out, *at(server), *options).exit_code == 0
     twice = [text for text, num in asked_of(server).items() if num == 2]
     assert set(asked_of(server)) == set(texts)
     assert set(asked_of(server).values()) <= {1, 2}
-    assert len(twice) <= 4 * 2
-    assert 30 <= server.num_requests <= 34
+    assert len(twice) <= (4 + 4) * 2  # as many replies may be being read as requests are under way
+    assert 30 <= server.num_requests <= 38
     rows = table(out)
     assert (len(rows), extractors(out)) == (60, {"llm"})
     assert [path for path in Path(out, ".cache").rglob(".*")] == []

@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 from builders import (
@@ -398,6 +397,30 @@ def test_no_worker_outlives_its_launcher(data, tmp_path, moment):
         _, alive = psutil.wait_procs(workers, timeout=10)
         assert alive == []
         assert "Traceback" not in stderr_of(process)
+    assert process.returncode == -9
+
+
+@pytest.mark.parametrize("moment", ["starting", "working"])
+def test_a_worker_that_is_killed_is_one_line_and_the_same_command_goes_on(
+    data, uninterrupted, tmp_path, moment
+):
+    """As by a kernel that is out of memory; Beam alone would wait for it for ever."""
+    psutil = pytest.importorskip("psutil")
+    arguments = command(data, tmp_path, "--", "--direct_num_workers=2")
+    with subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True) as process:
+        workers = wait_for_workers(psutil, process)
+        if moment == "working":
+            wait_for_shards(process, tmp_path, "parse", 1)
+        workers[0].kill()
+        stderr = stderr_of(process)
+    assert process.returncode == 1
+    assert only_error(stderr) == (
+        "Error: Worker subprocess exited with return code -9; memory may have run out: "
+        "try fewer --direct_num_workers; the same command goes on"
+    )
+    assert "Traceback" not in stderr
+    assert convert(data, tmp_path, *FORMATS).exit_code == 0
+    assert read_tree(tmp_path) == uninterrupted
 
 
 def wait_for_shards(process, out, stage, count):
@@ -413,7 +436,9 @@ def wait_for_workers(psutil, process):
     workers = []
     while process.poll() is None and len(workers) < 2:
         workers = psutil.Process(process.pid).children(recursive=True)
-        time.sleep(0.01)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=0.01)
+    assert len(workers) == 2
     return workers
 
 
