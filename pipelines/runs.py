@@ -45,7 +45,7 @@ def run_graph(build: Callable[[beam.Pipeline], object], beam_args: Sequence[str]
     """Builds and runs one graph, and waits until it is through.
 
     Raises: IlvError as a worker raised it, or where one is gone; KeyboardInterrupt; anything else
-        is a bug and traces. Once it is left behind, no other graph can be run in this process.
+        is a bug and traces. After Ctrl-C or a lost worker this process can run no other graph.
     """
     logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
     runner, flags = _choose_runner(beam_args)
@@ -77,7 +77,8 @@ def _run_apart(run: Callable[[], None]) -> None:
     written is safe, and the workers end with this process. Python does not wait for it, for the
     threads that a daemon starts are daemons too.
 
-    Raises: what it raises; KeyboardInterrupt; IlvError where a worker is gone.
+    Raises: what it raises; KeyboardInterrupt; IlvError where a worker is gone, or where one of
+        these two was raised before.
     """
     if _left_behind:
         raise errors.IlvError("a run that was broken off is at work in this process; start another")
@@ -105,8 +106,8 @@ def _run_apart(run: Callable[[], None]) -> None:
         raise
     if isinstance(error, _LostWorkerError):
         _left_behind.append(1)
-        raise errors.IlvError(str(error)) from error
-    threading.excepthook = usual
+    else:
+        threading.excepthook = usual
     if error is not None:
         raise error
 
@@ -118,7 +119,7 @@ def _end_beside_threads() -> None:
         os._exit(_left_behind[0])
 
 
-class _LostWorkerError(Exception):
+class _LostWorkerError(errors.IlvError):
     """A worker process is gone before its time."""
 
 

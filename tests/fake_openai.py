@@ -296,8 +296,7 @@ class FakeOpenAi:
             self._check_key(authorization)
             return self.complete(body)
         finally:
-            if self.latency_s:  # what the answer took to make is part of it
-                self.stopped.wait(leaves_at - time.monotonic())
+            self.stopped.wait(leaves_at - time.monotonic())  # the answer took a part of it to make
             # Before the reply leaves, so that the client's next one is not counted with it.
             with self._lock:
                 self.num_concurrent -= 1

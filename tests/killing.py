@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Never
 
@@ -17,6 +20,13 @@ class Killed(BaseException):
 def killed(*_: Any) -> Never:
     """Stands for a function in which the process is killed."""
     raise Killed
+
+
+def wait_until(process: subprocess.Popen[Any], is_reached: Callable[[], bool]) -> None:
+    """Waits until something is reached, or the process is over; looks every 2 ms."""
+    while process.poll() is None and not is_reached():
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=0.002)
 
 
 def assert_ends(pid: int) -> None:

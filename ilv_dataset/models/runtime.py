@@ -117,7 +117,7 @@ class BatchSize:
         """
         import torch
 
-        torch.set_num_threads(1)  # each thread has a count of its own: see fix_threads
+        fix_threads()  # of torch's each thread has a count of its own
         results: list[R] = []
         while len(results) < len(items):
             part = items[len(results) : len(results) + self.size]

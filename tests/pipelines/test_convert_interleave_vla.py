@@ -1,6 +1,5 @@
 """`ilv convert --layout interleave-vla`: read back by TFDS, resumed, refused where it would mix."""
 
-import contextlib
 import json
 import shutil
 import subprocess
@@ -28,6 +27,7 @@ from builders import (
     write_tfds_folder,
 )
 from converted import only_error, run_ilv
+from killing import wait_until
 from mapped_datasets import MAPPED
 from tfds_reader import pixels_digest, read_with_tfds
 from trainer_reader import read_as_trainers
@@ -409,12 +409,8 @@ def test_a_run_that_is_killed_while_it_writes_ends_with_the_same_bytes(
 ):
     markers = tmp_path / ROOT / ".state" / "rlds"
     with subprocess.Popen(command(many, tmp_path), stderr=subprocess.DEVNULL) as process:
-        while process.poll() is None:
-            if len(list(markers.glob("*.json"))) >= 2:
-                process.kill()
-                break
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(timeout=0.002)
+        wait_until(process, lambda: len(list(markers.glob("*.json"))) >= 2)
+        process.kill()
     assert process.returncode == -9
     committed = {path: path.stat().st_mtime_ns for path in markers.glob("*.json")}
     assert 2 <= len(committed) < NUM_SHARDS

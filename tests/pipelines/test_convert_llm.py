@@ -1,6 +1,5 @@
 """The command line with a language model behind a real HTTP server on loopback."""
 
-import contextlib
 import json
 import os
 import pickle
@@ -20,6 +19,7 @@ from apache_beam.internal import pickler
 from builders import DATASET, MARKED, VERSION, make_episode, make_job, read_table, write_tfds_folder
 from converted import only_error, run_ilv
 from fake_openai import FakeOpenAi
+from killing import wait_until
 
 from ilv_dataset.llm_options import LlmOptions
 from ilv_dataset.models import chat as chats
@@ -341,9 +341,7 @@ def test_a_run_that_is_killed_asks_again_only_what_was_under_way_or_being_read(t
         options = ("--llm-items", "2", "--llm-concurrency", "4")
         command = ["parse", *MARKED, "--data-dir", str(data), "--out", str(out), *at(server)]
         with subprocess.Popen([*ILV, *command, *options], stderr=subprocess.DEVNULL) as process:
-            while process.poll() is None and server.num_requests < 14:
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(timeout=0.005)
+            wait_until(process, lambda: server.num_requests >= 14)
             process.kill()
         assert process.returncode == -9
         time.sleep(0.1)  # what was under way is counted, and answered to nobody

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 
+import psutil
 import pytest
 from builders import (
     DATASET,
@@ -21,6 +22,7 @@ from builders import (
     shard_path,
     write_tfds_folder,
 )
+from killing import wait_until
 
 from ilv_dataset.formats.atomic import locked_output
 
@@ -345,8 +347,7 @@ def test_ctrl_c_is_one_line_and_the_same_command_goes_on(
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        # Where the tests run in the background, Ctrl-C is ignored, and that is handed down.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=hear_ctrl_c,
     ) as process:
         wait_for_shards(process, tmp_path, stage, NUM_SHARDS if stage == "ground" else 1)
         os.killpg(process.pid, signal.SIGINT)  # what a terminal sends: to the workers as well
@@ -360,15 +361,7 @@ def test_ctrl_c_is_one_line_and_the_same_command_goes_on(
 
 def test_ctrl_c_ends_a_run_at_once_whatever_beam_waits_for(data, tmp_path):
     """A worker that never answers is what Beam would wait for, for ever."""
-    psutil = pytest.importorskip("psutil")
-    arguments = command(data, tmp_path, "--", "--direct_num_workers=2")
-    with subprocess.Popen(
-        arguments,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    ) as process:
-        workers = wait_for_workers(psutil, process)
+    with two_workers(data, tmp_path, "starting", preexec_fn=hear_ctrl_c) as (process, workers):
         for worker in workers:
             worker.suspend()
         process.send_signal(signal.SIGINT)
@@ -386,12 +379,7 @@ def test_ctrl_c_ends_a_run_at_once_whatever_beam_waits_for(data, tmp_path):
 @pytest.mark.parametrize("moment", ["starting", "working"])
 def test_no_worker_outlives_its_launcher(data, tmp_path, moment):
     """A worker that went on would write into the folder of the next run."""
-    psutil = pytest.importorskip("psutil")
-    arguments = command(data, tmp_path, "--", "--direct_num_workers=2")
-    with subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True) as process:
-        workers = wait_for_workers(psutil, process)
-        if moment == "working":
-            wait_for_shards(process, tmp_path, "parse", 1)
+    with two_workers(data, tmp_path, moment) as (process, workers):
         process.kill()
         # Nobody has asked for the launcher's exit status: its number is still taken.
         _, alive = psutil.wait_procs(workers, timeout=10)
@@ -405,12 +393,7 @@ def test_a_worker_that_is_killed_is_one_line_and_the_same_command_goes_on(
     data, uninterrupted, tmp_path, moment
 ):
     """As by a kernel that is out of memory; Beam alone would wait for it for ever."""
-    psutil = pytest.importorskip("psutil")
-    arguments = command(data, tmp_path, "--", "--direct_num_workers=2")
-    with subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True) as process:
-        workers = wait_for_workers(psutil, process)
-        if moment == "working":
-            wait_for_shards(process, tmp_path, "parse", 1)
+    with two_workers(data, tmp_path, moment) as (process, workers):
         workers[0].kill()
         stderr = stderr_of(process)
     assert process.returncode == 1
@@ -423,23 +406,29 @@ def test_a_worker_that_is_killed_is_one_line_and_the_same_command_goes_on(
     assert read_tree(tmp_path) == uninterrupted
 
 
+@contextlib.contextmanager
+def two_workers(data, out, moment, **options):
+    """A run and its two worker processes, when these start, or when the first shard is parsed."""
+    arguments = command(data, out, "--", "--direct_num_workers=2")
+    with subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, **options) as process:
+        launcher = psutil.Process(process.pid)
+        wait_until(process, lambda: len(launcher.children(recursive=True)) == 2)
+        workers = launcher.children(recursive=True)
+        assert len(workers) == 2
+        if moment == "working":
+            wait_for_shards(process, out, "parse", 1)
+        yield process, workers
+
+
 def wait_for_shards(process, out, stage, count):
     """Waits until a stage has committed so many shards, or the run is over."""
     markers = out / DATASET / VERSION / ".state" / stage
-    while process.poll() is None and len(list(markers.glob("*.json"))) < count:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=0.002)
+    wait_until(process, lambda: len(list(markers.glob("*.json"))) >= count)
 
 
-def wait_for_workers(psutil, process):
-    """Waits until both worker processes of a run are there."""
-    workers = []
-    while process.poll() is None and len(workers) < 2:
-        workers = psutil.Process(process.pid).children(recursive=True)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=0.01)
-    assert len(workers) == 2
-    return workers
+def hear_ctrl_c():
+    """Where the tests run in the background, Ctrl-C is ignored, and that is handed down."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def stderr_of(process):

@@ -1,6 +1,5 @@
 """The command line with a vision-language model behind a real HTTP server on loopback."""
 
-import contextlib
 import io
 import json
 import subprocess
@@ -22,6 +21,7 @@ from builders import (
 )
 from converted import only_error, run_ilv
 from fake_openai import FakeOpenAi, read_message
+from killing import wait_until
 from PIL import Image
 
 from ilv_dataset.models import loading
@@ -244,9 +244,7 @@ def test_a_run_that_is_killed_asks_again_only_what_was_under_way(many, uninterru
         paths = ("--data-dir", str(many), "--out", str(tmp_path))
         command = [*ILV, "convert", *MARKED, *paths, *at(server)]
         with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
-            while process.poll() is None and server.num_requests < num_whole // 2:
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(timeout=0.002)
+            wait_until(process, lambda: server.num_requests >= num_whole // 2)
             process.kill()
         assert process.returncode == -9
         time.sleep(0.1)  # what was under way is counted, and answered to nobody
