@@ -6,6 +6,7 @@ A frame of 256 x 256 takes longer to decode than all else that is done with a st
 
 from __future__ import annotations
 
+import fcntl
 import functools
 import hashlib
 import io
@@ -113,20 +114,24 @@ def _write(
     form = {"descr": "|u1", "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(head, form)
     # Beside the file: OUT/.tmp is cleared by whoever holds OUT's lock, which this one does not.
-    target, temporary = Path(path), Path(f"{path}.{os.getpid()}")
+    target, part = Path(path), Path(f"{path}.part")  # what a killed process leaves is used again
     with files.naming_path(path):
         target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with temporary.open("wb") as sink:
+        with part.open("ab") as sink:
+            fcntl.flock(sink, fcntl.LOCK_EX)  # of processes that meet, one makes it
+            try:
+                if target.exists():
+                    return
+                sink.truncate(0)
                 sink.write(head.getvalue())
                 for row, table in shard.read_steps([columns.camera], is_light=True):
                     for frame in encoded_frames(shard, columns, row, table):
                         sink.write(frame.decode(size_px).tobytes())
                 sink.flush()
                 os.fsync(sink.fileno())
-            temporary.replace(target)
-        finally:
-            temporary.unlink(missing_ok=True)
+                part.replace(target)
+            finally:
+                part.unlink(missing_ok=True)
         _delete_older(target)
 
 

@@ -1,4 +1,6 @@
+import fcntl
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -50,7 +52,7 @@ def test_frames_are_written_beside_their_file_and_none_of_older_steps_stay(tmp_p
     first, *_ = kept = sorted(
         (out / ".cache" / "frames").iterdir(), key=lambda p: -p.stat().st_size
     )
-    first.with_name(f"{first.name}.1").write_bytes(b"of a killed process")
+    first.with_name(f"{first.name}.part").write_bytes(b"of a killed process")
     shutil.rmtree(out / ".tmp", ignore_errors=True)
     (out / ".tmp").write_bytes(b"no folder: nothing is written into it")
     marker = root / ".state" / "steps" / "train-00000-of-00002.json"
@@ -60,6 +62,38 @@ def test_frames_are_written_beside_their_file_and_none_of_older_steps_stay(tmp_p
     assert not first.exists()
     assert second.stat().st_size == 128 + 7 * 16 * 16 * 3  # header and frames
     assert other == kept[1]
+
+
+def test_what_a_killed_process_left_is_used_again(tmp_path):
+    shard = open_dataset(str(copy_converted(tmp_path)), "train").shards[0]
+    pixels = open_small_frames(shard, COLUMNS, 16).pixels.copy()
+    (file,) = (tmp_path / "out" / ".cache" / "frames").iterdir()
+    content = file.read_bytes()
+    file.rename(part := file.with_name(f"{file.name}.part"))
+    part.write_bytes(b"more than the frames need " * 1000)
+    _open.cache_clear()
+    assert (open_small_frames(shard, COLUMNS, 16).pixels == pixels).all()
+    assert file.read_bytes() == content
+    assert list(file.parent.iterdir()) == [file]
+
+
+def test_who_comes_while_another_makes_the_frames_waits_for_them(tmp_path):
+    shard = open_dataset(str(copy_converted(tmp_path)), "train").shards[0]
+    open_small_frames(shard, COLUMNS, 16)
+    (file,) = (tmp_path / "out" / ".cache" / "frames").iterdir()
+    part = file.rename(file.with_name(f"{file.name}.part"))
+    inode = part.stat().st_ino
+    with part.open("ab") as made, ThreadPoolExecutor(1) as pool:
+        fcntl.flock(made, fcntl.LOCK_EX)
+        _open.cache_clear()
+        waiting = pool.submit(open_small_frames, shard, COLUMNS, 16)
+        with pytest.raises(TimeoutError):
+            waiting.result(0.5)
+        part.rename(file)
+        fcntl.flock(made, fcntl.LOCK_UN)
+        assert waiting.result(60).pixels.shape == (7, 16, 16, 3)
+    assert file.stat().st_ino == inode
+    assert list(file.parent.iterdir()) == [file]
 
 
 def test_nothing_is_left_where_a_frame_does_not_decode(tmp_path):
