@@ -14,6 +14,7 @@ import contextlib
 import http.server
 import itertools
 import json
+import math
 import re
 import socket
 import socketserver
@@ -212,6 +213,7 @@ class FakeOpenAi:
     batch_end: str = "completed"  # or "failed", or "expired" with half of the lines answered
     latency_s: float = 0.0  # of a chat request
     faults: Sequence[str | None] = ()  # one for each chat request that is not refused
+    num_answered_max: float = math.inf  # chat requests that come after so many hang
     fault_for: Callable[[Sequence[str]], str | None] = lambda texts: None
     verdict: Callable[[str, bytes], tuple[str, str]] = lambda phrase, jpeg: ("match", "looks right")
     key_point: Callable[[str, bytes, int, int], tuple[int, int] | None] = (
@@ -292,9 +294,10 @@ class FakeOpenAi:
             self.num_concurrent += 1
             self.max_concurrent = max(self.max_concurrent, self.num_concurrent)
             self.record(self.requests, CHAT, body, authorization)
+            is_held = self.num_requests > self.num_answered_max
         try:
             self._check_key(authorization)
-            return self.complete(body)
+            return Reply(wire_fault="hang") if is_held else self.complete(body)
         finally:
             self.stopped.wait(leaves_at - time.monotonic())  # the answer took a part of it to make
             # Before the reply leaves, so that the client's next one is not counted with it.

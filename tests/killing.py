@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,28 @@ class Killed(BaseException):
 def killed(*_: Any) -> Never:
     """Stands for a function in which the process is killed."""
     raise Killed
+
+
+_HELD_ILV = """
+import os, sys, threading
+from ilv_dataset.cli import main
+
+stage, num_max = sys.argv.pop(1), int(sys.argv.pop(1))
+
+def hold(event, args):
+    if event == "os.rename":
+        folder = os.path.dirname(args[1])
+        if os.path.basename(folder) == stage and len(os.listdir(folder)) >= num_max:
+            threading.Event().wait()
+
+sys.addaudithook(hold)
+main()
+"""
+
+
+def held_ilv(stage: str, num_max: int) -> tuple[str, ...]:
+    """The command `ilv`, which commits so many shards of a stage and then waits to be killed."""
+    return sys.executable, "-c", _HELD_ILV, stage, str(num_max)
 
 
 def wait_until(process: subprocess.Popen[Any], is_reached: Callable[[], bool]) -> None:

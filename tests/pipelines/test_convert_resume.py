@@ -22,7 +22,7 @@ from builders import (
     shard_path,
     write_tfds_folder,
 )
-from killing import wait_until
+from killing import held_ilv, wait_until
 
 from ilv_dataset.formats.atomic import locked_output
 
@@ -49,9 +49,9 @@ def uninterrupted(data, tmp_path_factory):
     return read_tree(out)
 
 
-def command(data, out, *arguments):
+def command(data, out, *arguments, ilv=ILV):
     paths = ("--data-dir", str(data), "--out", str(out))
-    return [*ILV, "convert", *MARKED, *paths, *FORMATS, *arguments]
+    return [*ilv, "convert", *MARKED, *paths, *FORMATS, *arguments]
 
 
 def run(data, out, *arguments, **options):
@@ -76,8 +76,9 @@ def states(out):
 
 
 def kill_at(data, out, stage, count):
-    """Starts a run and kills it when a stage has committed so many shards."""
-    with subprocess.Popen(command(data, out), stderr=subprocess.DEVNULL) as process:
+    """Starts a run and kills it when a stage has committed so many shards, or a few more."""
+    arguments = command(data, out, ilv=held_ilv(stage, NUM_SHARDS - 1))
+    with subprocess.Popen(arguments, stderr=subprocess.DEVNULL) as process:
         wait_for_shards(process, out, stage, count)
         process.kill()
     return process.returncode
