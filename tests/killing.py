@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,26 +22,14 @@ def killed(*_: Any) -> Never:
     raise Killed
 
 
-_HELD_ILV = """
-import os, sys, threading
-from ilv_dataset.cli import main
+def held(stage: str, num_max: int) -> dict[str, str]:
+    """The environment of a run that commits so many shards of a stage, and then never ends.
 
-stage, num_max = sys.argv.pop(1), int(sys.argv.pop(1))
-
-def hold(event, args):
-    if event == "os.rename":
-        folder = os.path.dirname(args[1])
-        if os.path.basename(folder) == stage and len(os.listdir(folder)) >= num_max:
-            threading.Event().wait()
-
-sys.addaudithook(hold)
-main()
-"""
-
-
-def held_ilv(stage: str, num_max: int) -> tuple[str, ...]:
-    """The command `ilv`, which commits so many shards of a stage and then waits to be killed."""
-    return sys.executable, "-c", _HELD_ILV, stage, str(num_max)
+    Each worker beyond the first may commit one more.
+    """
+    folders = [str(Path(__file__).parent / "held"), os.environ.get("PYTHONPATH", "")]
+    path = os.pathsep.join(filter(None, folders))
+    return {**os.environ, "PYTHONPATH": path, "HELD": f"{stage} {num_max}"}
 
 
 def wait_until(process: subprocess.Popen[Any], is_reached: Callable[[], bool]) -> None:

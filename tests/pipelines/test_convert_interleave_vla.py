@@ -27,7 +27,7 @@ from builders import (
     write_tfds_folder,
 )
 from converted import only_error, run_ilv
-from killing import held_ilv, wait_until
+from killing import held, wait_until
 from mapped_datasets import MAPPED
 from tfds_reader import pixels_digest, read_with_tfds
 from trainer_reader import read_as_trainers
@@ -382,10 +382,8 @@ def test_every_registered_dataset_is_converted(key, tmp_path, monkeypatch):
 # Runs that are stopped
 
 
-ILV = (sys.executable, "-c", "from ilv_dataset.cli import main; main()")
-
-
-def command(data, out, *arguments, ilv=ILV):
+def command(data, out, *arguments):
+    ilv = (sys.executable, "-c", "from ilv_dataset.cli import main; main()")
     paths = ("--data-dir", str(data), "--out", str(out))
     return [*ilv, "convert", *MARKED, *paths, *LAYOUT, "--include", "text_only", *arguments]
 
@@ -410,8 +408,8 @@ def test_a_run_that_is_killed_while_it_writes_ends_with_the_same_bytes(
     many, uninterrupted, tmp_path
 ):
     markers = tmp_path / ROOT / ".state" / "rlds"
-    arguments = command(many, tmp_path, ilv=held_ilv("rlds", NUM_SHARDS - 1))
-    with subprocess.Popen(arguments, stderr=subprocess.DEVNULL) as process:
+    settings = {"stderr": subprocess.DEVNULL, "env": held("rlds", NUM_SHARDS - 1)}
+    with subprocess.Popen(command(many, tmp_path), **settings) as process:
         wait_until(process, lambda: len(list(markers.glob("*.json"))) >= 2)
         process.kill()
     assert process.returncode == -9

@@ -22,7 +22,7 @@ from builders import (
     shard_path,
     write_tfds_folder,
 )
-from killing import held_ilv, wait_until
+from killing import held, wait_until
 
 from ilv_dataset.formats.atomic import locked_output
 
@@ -49,9 +49,9 @@ def uninterrupted(data, tmp_path_factory):
     return read_tree(out)
 
 
-def command(data, out, *arguments, ilv=ILV):
+def command(data, out, *arguments):
     paths = ("--data-dir", str(data), "--out", str(out))
-    return [*ilv, "convert", *MARKED, *paths, *FORMATS, *arguments]
+    return [*ILV, "convert", *MARKED, *paths, *FORMATS, *arguments]
 
 
 def run(data, out, *arguments, **options):
@@ -77,8 +77,8 @@ def states(out):
 
 def kill_at(data, out, stage, count):
     """Starts a run and kills it when a stage has committed so many shards, or a few more."""
-    arguments = command(data, out, ilv=held_ilv(stage, NUM_SHARDS - 1))
-    with subprocess.Popen(arguments, stderr=subprocess.DEVNULL) as process:
+    settings = {"stderr": subprocess.DEVNULL, "env": held(stage, NUM_SHARDS - 1)}
+    with subprocess.Popen(command(data, out), **settings) as process:
         wait_for_shards(process, out, stage, count)
         process.kill()
     return process.returncode
@@ -337,20 +337,24 @@ def test_two_runs_at_once_is_one_line(data, tmp_path):
     )
 
 
-@pytest.mark.parametrize("stage", ["parse", "ground"])
+@pytest.mark.parametrize(
+    ("stage", "count", "held_at"),
+    [("parse", 1, ("parse", NUM_SHARDS - 2)), ("ground", NUM_SHARDS, ("rlds", 1))],
+)
 @pytest.mark.parametrize("workers", [1, 2])
 def test_ctrl_c_is_one_line_and_the_same_command_goes_on(
-    data, uninterrupted, tmp_path, workers, stage
+    data, uninterrupted, tmp_path, workers, stage, count, held_at
 ):
     arguments = command(data, tmp_path, "--", f"--direct_num_workers={workers}")
     with subprocess.Popen(
         arguments,
         stderr=subprocess.PIPE,
         text=True,
+        env=held(*held_at),
         start_new_session=True,
         preexec_fn=hear_ctrl_c,
     ) as process:
-        wait_for_shards(process, tmp_path, stage, NUM_SHARDS if stage == "ground" else 1)
+        wait_for_shards(process, tmp_path, stage, count)
         os.killpg(process.pid, signal.SIGINT)  # what a terminal sends: to the workers as well
         stderr = stderr_of(process)
     assert process.returncode == 130
@@ -411,7 +415,8 @@ def test_a_worker_that_is_killed_is_one_line_and_the_same_command_goes_on(
 def two_workers(data, out, moment, **options):
     """A run and its two worker processes, when these start, or when the first shard is parsed."""
     arguments = command(data, out, "--", "--direct_num_workers=2")
-    with subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, **options) as process:
+    options |= {"stderr": subprocess.PIPE, "text": True, "env": held("parse", NUM_SHARDS - 2)}
+    with subprocess.Popen(arguments, **options) as process:
         launcher = psutil.Process(process.pid)
         wait_until(process, lambda: len(launcher.children(recursive=True)) == 2)
         workers = launcher.children(recursive=True)

@@ -1,0 +1,21 @@
+"""Keeps a run from ending: what Python starts by itself where `killing.held` names this folder."""
+
+import os
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+_STAGE, _NUM_MAX = os.environ["HELD"].split()
+
+
+def _hold(event: str, args: tuple[Any, ...]) -> None:
+    """Lets so many shards of a stage be committed; who commits the next one waits for ever."""
+    if event == "os.rename":
+        folder = Path(args[1]).parent
+        is_marker = (folder.parent.name, folder.name) == (".state", _STAGE)
+        if is_marker and len(list(folder.iterdir())) >= int(_NUM_MAX):
+            threading.Event().wait()
+
+
+sys.addaudithook(_hold)
