@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import atexit
+import contextlib
 import itertools
 import logging
 import os
@@ -30,6 +31,7 @@ LOCAL_RUNNERS = (*OWN_RUNNERS, "BundleBasedDirectRunner", "PrismRunner")
 _OWN_ERROR = re.compile(r"ilv_dataset\.errors\.(\w+): (.*?)(?: \[while running [^\n]*)?$", re.M)
 _WORKER_THREAD = "run_worker"  # Source: apache_beam, fn_api_runner/worker_handlers.py
 _IF_LOST = "memory may have run out: try fewer --direct_num_workers; the same command goes on"
+_LOOK_UP_S = 0.1  # Source: ours; at once for who pressed Ctrl-C, nothing for the processor
 _left_behind: list[int] = []  # the exit status, once a thread of Beam's is left to itself
 _WHILE_RUNNING = re.compile(r" \[while running '[^']*'\]")
 
@@ -100,7 +102,7 @@ def _run_apart(run: Callable[[], None]) -> None:
     usual, threading.excepthook = threading.excepthook, note_lost
     try:
         threading.Thread(target=work, daemon=True).start()
-        error = ends.get()
+        error = _first_of(ends)
     except KeyboardInterrupt:
         _left_behind.append(errors.INTERRUPTED)
         raise
@@ -110,6 +112,13 @@ def _run_apart(run: Callable[[], None]) -> None:
         threading.excepthook = usual
     if error is not None:
         raise error
+
+
+def _first_of(ends: queue.SimpleQueue[BaseException | None]) -> BaseException | None:
+    """What comes first; it looks up, for Ctrl-C that the kernel told another thread of."""
+    while True:
+        with contextlib.suppress(queue.Empty):
+            return ends.get(timeout=_LOOK_UP_S)
 
 
 @atexit.register

@@ -12,9 +12,9 @@ _STAGE, _NUM_MAX = os.environ["HELD"].split()
 def _hold(event: str, args: tuple[Any, ...]) -> None:
     """Lets so many shards of a stage be committed; who commits the next one waits for ever."""
     if event == "os.rename":
-        folder = Path(args[1]).parent
-        is_marker = (folder.parent.name, folder.name) == (".state", _STAGE)
-        if is_marker and len(list(folder.iterdir())) >= int(_NUM_MAX):
+        path = Path(args[1])
+        is_marker = path.match(f".state/{_STAGE}/*.json")
+        if is_marker and len(list(path.parent.glob("*.json"))) >= int(_NUM_MAX):
             threading.Event().wait()
 
 

@@ -1,7 +1,12 @@
+import signal
+import threading
+import time
+
 import apache_beam as beam
 import pytest
 
 from ilv_dataset.errors import ConfigError, StorageError
+from ilv_dataset.pipelines import runs
 from ilv_dataset.pipelines.runs import run_graph
 
 OURS = "Traceback (most recent call last):\n  File x\nilv_dataset.errors.StorageError: a: disk full"
@@ -43,3 +48,26 @@ def test_a_bug_traces_even_where_an_error_of_ours_led_to_it():
         run_graph(reported(OURS + BUG), ())
     with pytest.raises(ZeroDivisionError):
         run_graph(lambda root: root | beam.Create([0]) | beam.Map(lambda x: 1 / x), ())
+
+
+def test_ctrl_c_ends_a_run_where_the_kernel_tells_another_thread(monkeypatch):
+    """Python acts on a signal in the main thread alone, which nobody wakes then."""
+    monkeypatch.setattr(runs, "_left_behind", [])
+    monkeypatch.setattr(threading, "excepthook", threading.excepthook)
+    over, waited = threading.Event(), []
+
+    def build(_):
+        time.sleep(0.3)  # by now the main thread waits
+        signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+        waited.append(over.wait(20))
+        raise StorageError("nobody hears of it")
+
+    # A shell starts what runs in the background with SIGINT ignored.
+    former = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run_graph(build, ())
+        assert waited == []
+    finally:
+        over.set()
+        signal.signal(signal.SIGINT, former)
