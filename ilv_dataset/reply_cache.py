@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -57,10 +59,7 @@ class ReplyCache:
         files.map_files(lambda one: self.write(*one), answers.items(), root=self.folder)
 
     def write(self, asked: str, answer: Mapping[str, Any]) -> None:
-        """Keeps an answer.
-
-        Written in place: what a killed process leaves half-written does not parse, which `read`
-        takes for a miss, and no temporary file stays behind.
+        """Keeps an answer; what a killed process leaves half-written is never seen.
 
         Raises: StorageError.
         """
@@ -71,8 +70,16 @@ class ReplyCache:
             if files.is_remote(path):
                 with files.create_remote(path) as file:
                     file.write(content)
-            else:  # not synced: a power cut may cost a few answers, which are asked again
-                _write_below(Path(path), content)
+                return
+            target = Path(path)
+            # Not synced: a power cut may cost a few answers, which are asked again.
+            temporary = target.with_name(f".{uuid.uuid4().hex}")
+            try:
+                _write_below(temporary, content)
+                os.replace(temporary, target)  # noqa: PTH105
+            except BaseException:
+                temporary.unlink(missing_ok=True)
+                raise
 
 
 def _write_below(path: Path, content: bytes) -> None:

@@ -6,13 +6,15 @@ A frame of 256 x 256 takes longer to decode than all else that is done with a st
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import functools
 import hashlib
 import io
 import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -114,30 +116,51 @@ def _write(
     form = {"descr": "|u1", "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(head, form)
     # Beside the file: OUT/.tmp is cleared by whoever holds OUT's lock, which this one does not.
-    target, part = Path(path), Path(f"{path}.part")  # what a killed process leaves is used again
+    target, part = Path(path), Path(f"{path}.part")
     with files.naming_path(path):
         target.parent.mkdir(parents=True, exist_ok=True)
+        with _held_alone(part) as sink:
+            if target.exists():  # another process made it in the meantime
+                return
+            sink.truncate(0)
+            sink.write(head.getvalue())
+            for row, table in shard.read_steps([columns.camera], is_light=True):
+                for frame in encoded_frames(shard, columns, row, table):
+                    sink.write(frame.decode(size_px).tobytes())
+            sink.flush()
+            os.fsync(sink.fileno())
+            part.replace(target)
+        _delete_older(target)
+
+
+@contextlib.contextmanager
+def _held_alone(part: Path) -> Iterator[BinaryIO]:
+    """Opens a file that one process at a time has; it holds what a killed one left in it.
+
+    Another one waits, and opens it anew: by then the one that it waited for is renamed or deleted.
+    """
+    while True:
         with part.open("ab") as sink:
-            fcntl.flock(sink, fcntl.LOCK_EX)  # of processes that meet, one makes it
+            fcntl.flock(sink, fcntl.LOCK_EX)
+            if not _is_named(sink, part):
+                continue
             try:
-                if target.exists():
-                    return
-                sink.truncate(0)
-                sink.write(head.getvalue())
-                for row, table in shard.read_steps([columns.camera], is_light=True):
-                    for frame in encoded_frames(shard, columns, row, table):
-                        sink.write(frame.decode(size_px).tobytes())
-                sink.flush()
-                os.fsync(sink.fileno())
-                part.replace(target)
+                yield sink
             finally:
                 part.unlink(missing_ok=True)
-        _delete_older(target)
+            return
+
+
+def _is_named(sink: BinaryIO, path: Path) -> bool:
+    """Whether an open file still has this name."""
+    with contextlib.suppress(FileNotFoundError):
+        return os.path.samestat(os.fstat(sink.fileno()), path.stat())
+    return False
 
 
 def _delete_older(target: Path) -> None:
     """Deletes what was kept of the same shard in the same form, of steps that are no more."""
     form = target.name.rpartition("-")[0]
     for path in target.parent.iterdir():
-        if path.name.startswith(f"{form}-") and not path.name.startswith(target.name):
+        if path.name.startswith(f"{form}-") and path != target:
             path.unlink(missing_ok=True)

@@ -6,7 +6,7 @@ import contextlib
 import os
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Never
 
@@ -30,6 +30,16 @@ def held(stage: str, num_max: int) -> dict[str, str]:
     folders = [str(Path(__file__).parent / "held"), os.environ.get("PYTHONPATH", "")]
     path = os.pathsep.join(filter(None, folders))
     return {**os.environ, "PYTHONPATH": path, "HELD": f"{stage} {num_max}"}
+
+
+@contextlib.contextmanager
+def killed_at_end(command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen[Any]]:
+    """Starts a process, and kills it where the block ends or fails, if it is not over by then."""
+    with subprocess.Popen(command, **options) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def wait_until(process: subprocess.Popen[Any], is_reached: Callable[[], bool]) -> None:

@@ -4,6 +4,7 @@ import base64
 import json
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -230,7 +231,7 @@ def test_a_reply_that_does_not_end_keeps_the_client_and_not_the_server(fault: st
         assert not waiting.done()
         begun = time.monotonic()
         server.stop()
-        assert time.monotonic() - begun < 1
+        assert time.monotonic() - begun < 10
         with pytest.raises(openai.APIConnectionError):
             waiting.result(timeout=5)
 
@@ -338,19 +339,21 @@ def test_what_breaks_in_the_server_breaks_the_test():
 
 
 def test_64_requests_are_served_at_once():
-    with FakeOpenAi(latency_s=2.0) as server, client_of(server) as client:
+    together = threading.Barrier(64, timeout=60)
+
+    def wait_for_each_other(_: Sequence[str]) -> None:
+        together.wait()
+
+    with FakeOpenAi(fault_for=wait_for_each_other) as server, client_of(server) as client:
         messages = messages_of(instructions_of(ONE))
 
         def create(_: int) -> Any:
             return client.chat.completions.create(messages=messages, model="fake-model")
 
         with ThreadPoolExecutor(64) as pool:
-            begun = time.monotonic()
             list(pool.map(create, range(64)))
-            elapsed_s = time.monotonic() - begun
     assert (server.num_requests, server.max_concurrent) == (64, 64)
     assert max(request.num_concurrent for request in server.requests) == 64
-    assert elapsed_s < 10  # one after another they would take two minutes
 
 
 def submit(client: OpenAI, *instructions: str, **options: Any) -> Any:

@@ -85,20 +85,16 @@ from ilv_dataset.reply_cache import ReplyCache
 cache = ReplyCache(sys.argv[1], "m", Prompt("find.v1", "Find it.", '{}'), {"temperature": 0})
 print("ready", flush=True)
 sys.stdin.read()
-num_found = 0
 for number in range(3000):
     text = f"lift cup {number % 20}"
-    answers = {by: {"asked": text, "by": by} for by in ("a" * 2000, "b" * 9000)}
-    cache.write(text, next(answer for by, answer in answers.items() if by[0] == sys.argv[2]))
+    cache.write(text, {"asked": text, "by": sys.argv[2] * 2000})
     answer = cache.read(text)
-    assert answer is None or answers[answer["by"]] == answer
-    num_found += answer is not None
-assert num_found > 1500, num_found
+    assert answer is not None and len(set(answer["by"])) == 1, answer
 """
 
 
-def test_processes_that_write_at_once_find_a_whole_answer_or_none(tmp_path):
-    """The other one's answer may be read; both are good. None is asked again."""
+def test_processes_that_write_at_once_never_see_half_an_answer(tmp_path):
+    """The other one's answer may be read; both are good."""
     command = [sys.executable, "-c", WRITER, str(tmp_path)]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     writers = [subprocess.Popen([*command, name], **pipes) for name in "ab"]

@@ -1,5 +1,6 @@
 import fcntl
 import shutil
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -64,7 +65,7 @@ def test_frames_are_written_beside_their_file_and_none_of_older_steps_stay(tmp_p
     assert other == kept[1]
 
 
-def test_what_a_killed_process_left_is_used_again(tmp_path):
+def test_what_a_killed_process_left_is_written_over(tmp_path):
     shard = open_dataset(str(copy_converted(tmp_path)), "train").shards[0]
     pixels = open_small_frames(shard, COLUMNS, 16).pixels.copy()
     (file,) = (tmp_path / "out" / ".cache" / "frames").iterdir()
@@ -77,22 +78,30 @@ def test_what_a_killed_process_left_is_used_again(tmp_path):
     assert list(file.parent.iterdir()) == [file]
 
 
-def test_who_comes_while_another_makes_the_frames_waits_for_them(tmp_path):
+@pytest.mark.parametrize("is_made", [True, False])
+def test_who_comes_while_another_makes_the_frames_waits_for_them(tmp_path, monkeypatch, is_made):
     shard = open_dataset(str(copy_converted(tmp_path)), "train").shards[0]
     open_small_frames(shard, COLUMNS, 16)
     (file,) = (tmp_path / "out" / ".cache" / "frames").iterdir()
+    content = file.read_bytes()
     part = file.rename(file.with_name(f"{file.name}.part"))
-    inode = part.stat().st_ino
+    inode, flock, comes = part.stat().st_ino, fcntl.flock, threading.Event()
     with part.open("ab") as made, ThreadPoolExecutor(1) as pool:
-        fcntl.flock(made, fcntl.LOCK_EX)
+        flock(made, fcntl.LOCK_EX)
+        monkeypatch.setattr(fcntl, "flock", lambda *args: (comes.set(), flock(*args)))
         _open.cache_clear()
         waiting = pool.submit(open_small_frames, shard, COLUMNS, 16)
+        assert comes.wait(60)
         with pytest.raises(TimeoutError):
-            waiting.result(0.5)
-        part.rename(file)
-        fcntl.flock(made, fcntl.LOCK_UN)
+            waiting.result(0.3)
+        if is_made:
+            part.rename(file)
+        else:  # the other one has failed
+            part.unlink()
+        flock(made, fcntl.LOCK_UN)
         assert waiting.result(60).pixels.shape == (7, 16, 16, 3)
-    assert file.stat().st_ino == inode
+    assert (file.stat().st_ino == inode) is is_made
+    assert file.read_bytes() == content
     assert list(file.parent.iterdir()) == [file]
 
 

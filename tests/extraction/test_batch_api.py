@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import fake_openai
 import pytest
 from fake_openai import FakeOpenAi, RefusedError
+from killing import killed_at_end
 
 from ilv_dataset.errors import ConfigError, EndpointError
 from ilv_dataset.extraction import batch_api
@@ -67,7 +68,7 @@ def run(tmp_path):
     """Asks about instructions in batches; returns their rows and the extractor."""
 
     def run(server, *instructions, model="fake-model", out="out", batch=True, **options):
-        given = LlmOptions(base_url=server.base_url, batch=batch, **{"timeout": 1, **options})
+        given = LlmOptions(base_url=server.base_url, batch=batch, **{"timeout": 30, **options})
         extractor = LlmExtractor(model, given, out=str(tmp_path / out))
         extractor.ask(instructions)
         rows = {row.instruction: row for row in extractor.parse_all(instructions)}
@@ -339,9 +340,8 @@ def test_a_killed_process_is_taken_up_and_nothing_is_handed_in_twice(run, tmp_pa
         server.held = held
         options = ("--extractor", "llm:fake-model", "--llm-base-url", server.base_url)
         command = [*ILV, "phrases", str(source), *options, "--llm-batch", "--llm-items", "2"]
-        with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL) as process:
-            assert server.reached.wait(30)
-            process.kill()
+        with killed_at_end(command, cwd=tmp_path, stdout=subprocess.DEVNULL) as process:
+            assert server.reached.wait(60)
         assert process.returncode == -9
         server.held = ""
         server.released.set()

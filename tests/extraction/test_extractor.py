@@ -1,6 +1,8 @@
 """A model that is asked over HTTP: what each fault of it leads to, and how often it is asked."""
 
+import itertools
 import json
+import threading
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -56,7 +58,7 @@ def run(tmp_path):
     """Asks about instructions, and makes their rows."""
 
     def run(server, *instructions, out="out", rows=(), **options):
-        given = LlmOptions(**{"base_url": server.base_url, "timeout": 0.3, **options})
+        given = LlmOptions(**{"base_url": server.base_url, "timeout": 30, **options})
         extractor = LlmExtractor("fake-model", given, out=str(tmp_path / out))
         extractor.remember(rows)
         extractor.ask(instructions)
@@ -139,6 +141,7 @@ STUCK = {
     "obey": ("", 1, [1, 1, 1, 1]),
 }
 BUSY = ("429", "429:0.2", "503")
+ENDLESS = {fault: {"timeout": 0.6} for fault in ("hang", "slow")}
 
 
 def test_the_table_knows_every_fault():
@@ -151,7 +154,7 @@ def test_the_table_knows_every_fault():
 def test_a_fault_that_comes_once_costs_no_row(run, fault):
     num_requests, num_asked = ONCE[fault]
     with FakeOpenAi(faults=[fault]) as server:
-        found = run(server, *FOUR)
+        found = run(server, *FOUR, **ENDLESS.get(fault, {}))
     check_rows(found.rows)
     assert server.num_requests == found.usage.requests == num_requests
     assert asked_of(server) == dict(zip(FOUR, num_asked, strict=True))
@@ -160,13 +163,13 @@ def test_a_fault_that_comes_once_costs_no_row(run, fault):
 @pytest.mark.parametrize("fault", STUCK)
 def test_a_fault_that_stays_with_an_instruction_costs_that_row_alone(run, fault):
     reason, num_requests, num_asked = STUCK[fault]
-    patience = {} if reason == "timed-out" else {"timeout": 30}  # 10 MB may take a while
     with FakeOpenAi(fault_for=lambda texts: fault if BANANA in texts else None) as server:
-        found = run(server, *FOUR, **patience)
+        found = run(server, *FOUR, **ENDLESS.get(fault, {}))
         check_rows(found.rows, {BANANA: reason} if reason else {})
         assert server.num_requests == found.usage.requests == num_requests
         assert asked_of(server) == dict(zip(FOUR, num_asked, strict=True))
-        again = run(server, *FOUR)  # neither the others nor the one that fell back,
+        # Neither the others nor the one that fell back,
+        again = run(server, *FOUR, **ENDLESS.get(fault, {}))
     assert again.rows == found.rows
     # unless it may have been the server's own fault: that is in the table, not in the cache
     is_kept = reason not in ("server-error", "timed-out")
@@ -427,7 +430,13 @@ def many(num):
 
 @pytest.mark.parametrize("concurrency", [1, 3])
 def test_no_more_requests_are_under_way_than_allowed(run, concurrency):
-    with FakeOpenAi(latency_s=0.03) as server:
+    num_asked, together = itertools.count(), threading.Barrier(concurrency, timeout=60)
+
+    def wait_for_each_other(_):
+        if next(num_asked) > 0:  # the first one goes ahead, to learn what the server understands
+            together.wait()
+
+    with FakeOpenAi(latency_s=0.03, fault_for=wait_for_each_other) as server:
         run(server, *many(10), items=1, concurrency=concurrency)
     assert server.max_concurrent == concurrency
     assert server.num_requests == 10

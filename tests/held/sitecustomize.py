@@ -1,4 +1,7 @@
-"""Keeps a run from ending: what Python starts by itself where `killing.held` names this folder."""
+"""Keeps a run from ending: Python imports it by itself where `killing.held` names this folder.
+
+Another sitecustomize of the machine is not imported then.
+"""
 
 import os
 import sys

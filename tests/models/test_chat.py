@@ -263,13 +263,14 @@ def test_a_fault_is_tried_again(fault):
         ("html", "server-error", "not a chat completion: <html>Sign in to the network</html>"),
         ("not-json", "server-error", 'not a chat completion: {"choices": ['),
         ("reset", "server-error", ""),
-        ("hang", "timed-out", "no reply in 0.2 s"),
-        ("slow", "timed-out", "no reply in 0.2 s"),
+        ("hang", "timed-out", "no reply in 0.5 s"),
+        ("slow", "timed-out", "no reply in 0.5 s"),
     ],
 )
 def test_a_request_that_always_fails_is_given_up_after_three(fault, reason, says):
     with FakeOpenAi(faults=[None, fault, fault, fault]) as server:
-        [_, error, reply], _ = ask(server, ONE, ONE, ONE, timeout_s=0.2)
+        limit = {"timeout_s": 0.5} if reason == "timed-out" else {}
+        [_, error, reply], _ = ask(server, ONE, ONE, ONE, **limit)
     assert (type(error), error.reason) == (ReplyError, reason)
     assert says in str(error)
     assert reply.text == ANSWER
@@ -406,7 +407,7 @@ def test_an_endpoint_that_is_not_there_is_one_line_after_some_patience():
     begun = time.monotonic()
     url = f"http://127.0.0.1:{closed_port()}/v1"
     found, chat = ask_url(url, *[ONE] * 5, at_once=True, patience_s=0.3)
-    assert 0.3 <= time.monotonic() - begun < 5
+    assert 0.3 <= time.monotonic() - begun < 30
     for error in found:
         line = one_line(error, EndpointError)
         assert line.startswith(f"{url} cannot be reached (")

@@ -263,7 +263,7 @@ def test_a_server_that_brings_nothing_is_not_asked_for_ever(host, tmp_path):
 
 
 def test_a_server_that_stalls_is_given_up(host, tmp_path, monkeypatch):
-    monkeypatch.setattr(fetching, "TIMEOUT_S", 0.3)
+    monkeypatch.setattr(fetching, "TIMEOUT_S", 1.0)
     monkeypatch.setattr(fetching, "_ATTEMPTS", 1)
     host.cuts, host.is_stalling = [2_000_000], True
     with pytest.raises(StorageError, match=r"net\.pt: broke off: timed out; the same command"):

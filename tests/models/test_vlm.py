@@ -38,7 +38,7 @@ def make(tmp_path):
     """A verifier that asks `server`; each as if in a process of its own."""
 
     def make(server, *, model="fake-model", url=None, cache="replies", **options):
-        given = {"timeout_s": 1.0, "patience_s": 0.2, **options}
+        given = {"timeout_s": 30, "patience_s": 0.2, **options}
         chat = ChatOptions(model, url or server.base_url, **given)
         return load_verifier(f"vlm:{model}", chat=chat, cache=str(tmp_path / cache))
 

@@ -27,7 +27,7 @@ from builders import (
     write_tfds_folder,
 )
 from converted import only_error, run_ilv
-from killing import held, wait_until
+from killing import held, killed_at_end, wait_until
 from mapped_datasets import MAPPED
 from tfds_reader import pixels_digest, read_with_tfds
 from trainer_reader import read_as_trainers
@@ -409,9 +409,8 @@ def test_a_run_that_is_killed_while_it_writes_ends_with_the_same_bytes(
 ):
     markers = tmp_path / ROOT / ".state" / "rlds"
     settings = {"stderr": subprocess.DEVNULL, "env": held("rlds", NUM_SHARDS - 1)}
-    with subprocess.Popen(command(many, tmp_path), **settings) as process:
+    with killed_at_end(command(many, tmp_path), **settings) as process:
         wait_until(process, lambda: len(list(markers.glob("*.json"))) >= 2)
-        process.kill()
     assert process.returncode == -9
     committed = {path: path.stat().st_mtime_ns for path in markers.glob("*.json")}
     assert 2 <= len(committed) < NUM_SHARDS

@@ -20,7 +20,7 @@ from apache_beam.internal import pickler
 from builders import DATASET, MARKED, VERSION, make_episode, make_job, read_table, write_tfds_folder
 from converted import only_error, run_ilv
 from fake_openai import FakeOpenAi
-from killing import wait_until
+from killing import killed_at_end, wait_until
 
 from ilv_dataset.llm_options import LlmOptions
 from ilv_dataset.models import chat as chats
@@ -334,43 +334,47 @@ def test_the_key_does_not_travel_to_the_workers(data, out, monkeypatch):
         assert not holds_key(content)
 
 
-def num_kept(cache):
-    return sum(path.stat().st_size > 0 for path in cache.rglob("*.json"))
+@pytest.fixture
+def killed_run(tmp_path, out):
+    """Runs 30 requests of 2 instructions, 4 at once; the first run is killed, and the next ends it.
+
+    Returns the instructions that went out twice, and how many requests there were.
+    """
+
+    def run(is_killed_when):
+        texts = [f"put the red cup into bowl {number}" for number in range(60)]
+        shards = [[make_episode(1, instruction=text) for text in texts]]
+        data = write_tfds_folder(tmp_path / "data", {"train": shards})
+        with FakeOpenAi(latency_s=0.05, num_answered_max=20) as server:
+            options = (*at(server), "--llm-items", "2", "--llm-concurrency", "4")
+            command = [*ILV, "parse", *MARKED, "--data-dir", str(data), "--out", str(out), *options]
+            with killed_at_end(command, stderr=subprocess.DEVNULL) as process:
+                wait_until(process, lambda: is_killed_when(server))
+            assert process.returncode == -9
+            time.sleep(0.1)  # what was under way is counted, and answered to nobody
+            assert server.num_requests <= 20 + 4
+            server.num_answered_max = math.inf
+            assert ilv("parse", data, out, *options).exit_code == 0
+        assert set(asked_of(server)) == set(texts)
+        assert set(asked_of(server).values()) <= {1, 2}
+        assert (len(table(out)), extractors(out)) == (60, {"llm"})
+        for path in Path(out, ".cache").rglob("*.json"):
+            assert json.loads(path.read_bytes())  # none is half-written
+        return [text for text, num in asked_of(server).items() if num == 2], server.num_requests
+
+    return run
 
 
-@pytest.mark.parametrize("is_busy", [True, False])
-def test_a_run_that_is_killed_asks_again_only_what_was_under_way_or_being_read(
-    tmp_path, out, is_busy
-):
-    texts = [f"put the red cup into bowl {number}" for number in range(60)]
-    shards = [[make_episode(1, instruction=text) for text in texts]]
-    data = write_tfds_folder(tmp_path / "data", {"train": shards})
-    cache = Path(out, ".cache")
-    with FakeOpenAi(latency_s=0.05, num_answered_max=20) as server:
-        options = ("--llm-items", "2", "--llm-concurrency", "4")
-        command = ["parse", *MARKED, "--data-dir", str(data), "--out", str(out), *at(server)]
-        with subprocess.Popen([*ILV, *command, *options], stderr=subprocess.DEVNULL) as process:
-            if is_busy:
-                wait_until(process, lambda: server.num_requests >= 14)
-            else:  # all that was answered is kept, and four requests wait
-                wait_until(process, lambda: num_kept(cache) == 20 * 2)
-                wait_until(process, lambda: server.num_requests == 20 + 4)
-            process.kill()
-        assert process.returncode == -9
-        time.sleep(0.1)  # what was under way is counted, and answered to nobody
-        num_before = server.num_requests
-        assert 14 <= num_before <= 20 + 4  # of 2 items each
-        server.num_answered_max = math.inf
-        assert ilv("parse", data, out, *at(server), *options).exit_code == 0
-    twice = [text for text, num in asked_of(server).items() if num == 2]
-    assert set(asked_of(server)) == set(texts)
-    assert set(asked_of(server).values()) <= {1, 2}
-    if is_busy:  # as many replies may be being read as requests are under way
-        assert len(twice) <= (4 + 4) * 2
-        assert server.num_requests <= 30 + 8
-    else:
-        assert len(twice) == 4 * 2
-        assert server.num_requests == 30 + 4
-    rows = table(out)
-    assert (len(rows), extractors(out)) == (60, {"llm"})
-    assert [path for path in cache.rglob(".*")] == []
+def test_a_run_that_is_killed_asks_again_only_what_was_under_way_or_being_read(killed_run):
+    twice, num_requests = killed_run(lambda server: server.num_requests >= 14)
+    assert len(twice) <= (4 + 4) * 2  # as many replies may be being read as requests are under way
+    assert num_requests <= 30 + 4 + 4
+
+
+def test_a_run_that_is_killed_asks_again_what_was_under_way(killed_run, out):
+    def is_all_kept(server):
+        sizes = [path.stat().st_size for path in Path(out, ".cache").rglob("*.json")]
+        return sum(size > 0 for size in sizes) == 20 * 2 and server.num_requests == 20 + 4
+
+    twice, num_requests = killed_run(is_all_kept)
+    assert (len(twice), num_requests) == (4 * 2, 30 + 4)

@@ -1,6 +1,7 @@
 """Runs that are stopped, crowded out or repeated: the same bytes, and nothing done twice."""
 
 import contextlib
+import json
 import os
 import re
 import resource
@@ -22,7 +23,7 @@ from builders import (
     shard_path,
     write_tfds_folder,
 )
-from killing import held, wait_until
+from killing import held, killed_at_end, wait_until
 
 from ilv_dataset.formats.atomic import locked_output
 
@@ -66,7 +67,7 @@ def only_error(stderr):
 
 
 def states(out):
-    """Files that are committed -> what would change if they were written again."""
+    """Files -> what would change if they were written again."""
     return {
         path: (found.st_ino, found.st_mtime_ns)
         for path in out.rglob("*")
@@ -75,12 +76,19 @@ def states(out):
     }
 
 
+def committed_states(out):
+    """Markers and the files they name -> what would change if they were written again."""
+    root = out / DATASET / VERSION
+    markers = set(root.glob(".state/*/*.json"))
+    named = {root / file["path"] for m in markers for file in json.loads(m.read_text())["files"]}
+    return {path: state for path, state in states(out).items() if path in markers | named}
+
+
 def kill_at(data, out, stage, count):
     """Starts a run and kills it when a stage has committed so many shards, or a few more."""
     settings = {"stderr": subprocess.DEVNULL, "env": held(stage, NUM_SHARDS - 1)}
-    with subprocess.Popen(command(data, out), **settings) as process:
+    with killed_at_end(command(data, out), **settings) as process:
         wait_for_shards(process, out, stage, count)
-        process.kill()
     return process.returncode
 
 
@@ -92,7 +100,8 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bytes(
         committed = len(list((tmp_path / DATASET / VERSION / ".state" / stage).glob("*.json")))
         assert 2 <= committed < NUM_SHARDS
         assert not (tmp_path / DATASET / VERSION / "run.json").exists()
-    before = states(tmp_path)
+    before = committed_states(tmp_path)
+    assert len(before) > 2 * NUM_SHARDS
     assert convert(data, tmp_path, *FORMATS).exit_code == 0
     assert read_tree(tmp_path) == uninterrupted
     assert before.items() <= states(tmp_path).items()
@@ -346,7 +355,7 @@ def test_ctrl_c_is_one_line_and_the_same_command_goes_on(
     data, uninterrupted, tmp_path, workers, stage, count, held_at
 ):
     arguments = command(data, tmp_path, "--", f"--direct_num_workers={workers}")
-    with subprocess.Popen(
+    with killed_at_end(
         arguments,
         stderr=subprocess.PIPE,
         text=True,
@@ -371,11 +380,11 @@ def test_ctrl_c_ends_a_run_at_once_whatever_beam_waits_for(data, tmp_path):
             worker.suspend()
         process.send_signal(signal.SIGINT)
         try:
-            process.wait(timeout=10)
+            process.wait(timeout=60)
         finally:
             for worker in workers:
                 worker.resume()
-            _, alive = psutil.wait_procs(workers, timeout=10)
+            _, alive = psutil.wait_procs(workers, timeout=60)
             stderr = stderr_of(process)
     assert (process.returncode, alive) == (130, [])
     assert stderr.splitlines()[-1] == "interrupted; the same command goes on where it was"
@@ -387,7 +396,7 @@ def test_no_worker_outlives_its_launcher(data, tmp_path, moment):
     with two_workers(data, tmp_path, moment) as (process, workers):
         process.kill()
         # Nobody has asked for the launcher's exit status: its number is still taken.
-        _, alive = psutil.wait_procs(workers, timeout=10)
+        _, alive = psutil.wait_procs(workers, timeout=60)
         assert alive == []
         assert "Traceback" not in stderr_of(process)
     assert process.returncode == -9
@@ -415,8 +424,9 @@ def test_a_worker_that_is_killed_is_one_line_and_the_same_command_goes_on(
 def two_workers(data, out, moment, **options):
     """A run and its two worker processes, when these start, or when the first shard is parsed."""
     arguments = command(data, out, "--", "--direct_num_workers=2")
-    options |= {"stderr": subprocess.PIPE, "text": True, "env": held("parse", NUM_SHARDS - 2)}
-    with subprocess.Popen(arguments, **options) as process:
+    pipes = {"stderr": subprocess.PIPE, "text": True}
+    settings = {**pipes, "env": held("parse", NUM_SHARDS - 2), **options}
+    with killed_at_end(arguments, **settings) as process:
         launcher = psutil.Process(process.pid)
         wait_until(process, lambda: len(launcher.children(recursive=True)) == 2)
         workers = launcher.children(recursive=True)
@@ -438,8 +448,5 @@ def hear_ctrl_c():
 
 
 def stderr_of(process):
-    """What a process that is about to end has said; one that does not end is killed."""
-    try:
-        return process.communicate(timeout=30)[1]
-    finally:
-        process.kill()
+    """What a process that is about to end has said."""
+    return process.communicate(timeout=60)[1]

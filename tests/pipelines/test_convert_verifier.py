@@ -22,7 +22,7 @@ from builders import (
 )
 from converted import only_error, run_ilv
 from fake_openai import FakeOpenAi, read_message
-from killing import wait_until
+from killing import killed_at_end, wait_until
 from PIL import Image
 
 from ilv_dataset.models import loading
@@ -244,9 +244,8 @@ def test_a_run_that_is_killed_asks_again_only_what_was_under_way(many, uninterru
     with FakeOpenAi(**settings, num_answered_max=num_whole * 3 // 4) as server:
         paths = ("--data-dir", str(many), "--out", str(tmp_path))
         command = [*ILV, "convert", *MARKED, *paths, *at(server)]
-        with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+        with killed_at_end(command, stderr=subprocess.DEVNULL) as process:
             wait_until(process, lambda: server.num_requests >= num_whole // 2)
-            process.kill()
         assert process.returncode == -9
         time.sleep(0.1)  # what was under way is counted, and answered to nobody
         before = server.num_requests
