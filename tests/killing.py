@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -30,6 +31,16 @@ def held(stage: str, num_max: int) -> dict[str, str]:
     folders = [str(Path(__file__).parent / "held"), os.environ.get("PYTHONPATH", "")]
     path = os.pathsep.join(filter(None, folders))
     return {**os.environ, "PYTHONPATH": path, "HELD": f"{stage} {num_max}"}
+
+
+@contextlib.contextmanager
+def hearing_ctrl_c() -> Iterator[None]:
+    """As on a terminal: a shell starts what runs in the background with SIGINT ignored."""
+    former = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, former)
 
 
 @contextlib.contextmanager

@@ -231,7 +231,7 @@ def test_a_reply_that_does_not_end_keeps_the_client_and_not_the_server(fault: st
         assert not waiting.done()
         begun = time.monotonic()
         server.stop()
-        assert time.monotonic() - begun < 10
+        assert time.monotonic() - begun < 1
         with pytest.raises(openai.APIConnectionError):
             waiting.result(timeout=5)
 

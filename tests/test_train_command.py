@@ -14,7 +14,7 @@ import pytest
 import torch
 from builders import DATASET
 from converted import converted_once, copy_converted, only_error, run_ilv
-from killing import Killed, killed
+from killing import Killed, hearing_ctrl_c, killed
 from PIL import Image
 
 from ilv_dataset.errors import ConfigError
@@ -242,9 +242,7 @@ def test_curve_of_one_step_or_none_is_drawn():
 
 
 def test_first_signal_is_noted_and_the_second_interrupts():
-    # A shell starts what runs in the background with SIGINT ignored.
-    former = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
+    with hearing_ctrl_c():
         with stopping() as is_stopped:
             assert not is_stopped()
             signal.raise_signal(signal.SIGINT)
@@ -252,5 +250,3 @@ def test_first_signal_is_noted_and_the_second_interrupts():
             with pytest.raises(KeyboardInterrupt):
                 signal.raise_signal(signal.SIGINT)
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    finally:
-        signal.signal(signal.SIGINT, former)

@@ -380,11 +380,11 @@ def test_ctrl_c_ends_a_run_at_once_whatever_beam_waits_for(data, tmp_path):
             worker.suspend()
         process.send_signal(signal.SIGINT)
         try:
-            process.wait(timeout=60)
+            process.wait(timeout=10)
         finally:
             for worker in workers:
                 worker.resume()
-            _, alive = psutil.wait_procs(workers, timeout=60)
+            _, alive = psutil.wait_procs(workers, timeout=10)
             stderr = stderr_of(process)
     assert (process.returncode, alive) == (130, [])
     assert stderr.splitlines()[-1] == "interrupted; the same command goes on where it was"
@@ -396,7 +396,7 @@ def test_no_worker_outlives_its_launcher(data, tmp_path, moment):
     with two_workers(data, tmp_path, moment) as (process, workers):
         process.kill()
         # Nobody has asked for the launcher's exit status: its number is still taken.
-        _, alive = psutil.wait_procs(workers, timeout=60)
+        _, alive = psutil.wait_procs(workers, timeout=10)
         assert alive == []
         assert "Traceback" not in stderr_of(process)
     assert process.returncode == -9
@@ -449,4 +449,4 @@ def hear_ctrl_c():
 
 def stderr_of(process):
     """What a process that is about to end has said."""
-    return process.communicate(timeout=60)[1]
+    return process.communicate(timeout=30)[1]

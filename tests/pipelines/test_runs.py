@@ -4,6 +4,7 @@ import time
 
 import apache_beam as beam
 import pytest
+from killing import hearing_ctrl_c
 
 from ilv_dataset.errors import ConfigError, StorageError
 from ilv_dataset.pipelines import runs
@@ -62,12 +63,8 @@ def test_ctrl_c_ends_a_run_where_the_kernel_tells_another_thread(monkeypatch):
         waited.append(over.wait(20))
         raise StorageError("nobody hears of it")
 
-    # A shell starts what runs in the background with SIGINT ignored.
-    former = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
+    with hearing_ctrl_c():
         with pytest.raises(KeyboardInterrupt):
             run_graph(build, ())
         assert waited == []
-    finally:
-        over.set()
-        signal.signal(signal.SIGINT, former)
+    over.set()
